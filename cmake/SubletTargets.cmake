@@ -1,0 +1,26 @@
+# Flags live on this interface target; every target of the project links it and nobody else sees it.
+add_library(sublet_flags INTERFACE)
+target_include_directories(sublet_flags INTERFACE ${PROJECT_SOURCE_DIR})
+target_compile_options(sublet_flags INTERFACE -Wall -Wextra -Wshadow -Wnon-virtual-dtor -Wno-missing-field-initializers)
+if(SUBLET_DEVELOPER)
+  target_compile_options(sublet_flags INTERFACE -Werror)
+endif()
+if(SUBLET_SANITIZE)
+  target_compile_options(sublet_flags INTERFACE -fsanitize=${SUBLET_SANITIZE} -fno-omit-frame-pointer -g1)
+  target_link_options(sublet_flags INTERFACE -fsanitize=${SUBLET_SANITIZE})
+endif()
+
+# sublet_layer(NAME SOURCES... LINK ...): one static library for one layer (folder).
+function(sublet_layer name)
+  cmake_parse_arguments(LAYER "" "" "SOURCES;LINK" ${ARGN})
+  add_library(${name} STATIC ${LAYER_SOURCES})
+  target_link_libraries(${name} PUBLIC sublet_flags ${LAYER_LINK})
+endfunction()
+
+# sublet_program(NAME SOURCES... LINK ...): one installed program.
+function(sublet_program name)
+  cmake_parse_arguments(PROGRAM "" "" "SOURCES;LINK" ${ARGN})
+  add_executable(${name} ${PROGRAM_SOURCES})
+  target_link_libraries(${name} PRIVATE sublet_flags ${PROGRAM_LINK})
+  install(TARGETS ${name} RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
+endfunction()

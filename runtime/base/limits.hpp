@@ -1,0 +1,59 @@
+#pragma once
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+
+/// Every queue, loop, pool, message and timeout that crosses layers has its limit here.
+namespace sublet::limits {
+
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+
+// Data path.
+inline constexpr std::uint32_t slots_log2_max = 12;  ///< A request word has 12 bits of slot.
+inline constexpr std::uint32_t slots_max = 1U << slots_log2_max;
+inline constexpr std::uint32_t slot_bytes_log2_min = 8;
+inline constexpr std::uint32_t slot_bytes_log2_max = 26;
+inline constexpr std::size_t message_bytes = 256;  ///< Text of a failed call, one area a slot.
+inline constexpr std::size_t worker_region_bytes_default = std::size_t{64} << 20;
+inline constexpr std::size_t worker_region_bytes_max = std::size_t{16} << 30;
+inline constexpr std::size_t client_arena_bytes_default = std::size_t{256} << 20;
+
+// Connections.
+inline constexpr std::size_t connect_private_bytes = 56;  ///< librdmacm, reliable connected, connect request.
+inline constexpr std::size_t accept_private_bytes = 196;  ///< librdmacm, reliable connected, accept.
+inline constexpr std::size_t reject_private_bytes = 148;  ///< librdmacm, reliable connected, reject.
+inline constexpr std::size_t half_open_max = 32;          ///< Handshakes under way on one listener.
+inline constexpr milliseconds handshake_max{2000};        ///< From a peer's connect to its whole hello.
+inline constexpr milliseconds heartbeat_interval{250};
+inline constexpr milliseconds peer_silent_max{3000};  ///< Then the peer is lost.
+inline constexpr milliseconds peer_lost_max{4000};    ///< A typed error reaches the owner by then.
+
+// Calls.
+inline constexpr milliseconds call_deadline_default{30'000};
+inline constexpr milliseconds call_deadline_max{24 * 3600 * 1000};
+inline constexpr milliseconds overrun_grace{50};  ///< A function past its deadline by more is ended.
+inline constexpr milliseconds long_call{1};  ///< A function that runs longer has its transport polled for it.
+
+// Control plane.
+inline constexpr std::size_t http_header_bytes_max = 16 * 1024;
+inline constexpr std::size_t json_body_bytes_max = std::size_t{4} << 20;
+inline constexpr std::size_t function_bytes_max = std::size_t{512} << 20;
+inline constexpr std::size_t http_connections_max = 4096;
+inline constexpr seconds http_idle_max{75};
+inline constexpr seconds http_request_max{30};  ///< From the first byte of a request to its last.
+inline constexpr seconds command_wait_max{25};  ///< An agent's long request is answered by then.
+inline constexpr milliseconds node_heartbeat{1000};
+inline constexpr milliseconds node_silent_max{5000};  ///< Then the node is lost.
+inline constexpr milliseconds lease_ms_max{24 * 3600 * 1000};
+inline constexpr std::uint32_t lease_workers_max = 4096;
+inline constexpr std::uint32_t nodes_max = 16'384;
+inline constexpr std::uint32_t leases_max = 1'000'000;
+
+static_assert(heartbeat_interval * 4 <= peer_silent_max, "one lost heartbeat must not lose a peer");
+static_assert(peer_silent_max < peer_lost_max);
+static_assert(node_heartbeat * 3 <= node_silent_max, "one lost heartbeat must not lose a node");
+static_assert(command_wait_max < http_idle_max);
+
+}  // namespace sublet::limits
