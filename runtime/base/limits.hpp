@@ -26,6 +26,8 @@ inline constexpr std::size_t accept_private_bytes = 196;  ///< librdmacm, reliab
 inline constexpr std::size_t reject_private_bytes = 148;  ///< librdmacm, reliable connected, reject.
 inline constexpr std::size_t half_open_max = 32;          ///< Handshakes under way on one listener.
 inline constexpr milliseconds handshake_max{2000};        ///< From a peer's connect to its whole hello.
+inline constexpr milliseconds accept_max{
+    60'000};  ///< From the whole hello to the answer: a function may load its model.
 inline constexpr milliseconds heartbeat_interval{250};
 inline constexpr milliseconds peer_silent_max{3000};  ///< Then the peer is lost.
 inline constexpr milliseconds peer_lost_max{4000};    ///< A typed error reaches the owner by then.
@@ -34,7 +36,7 @@ inline constexpr milliseconds peer_lost_max{4000};    ///< A typed error reaches
 inline constexpr milliseconds call_deadline_default{30'000};
 inline constexpr milliseconds call_deadline_max{24 * 3600 * 1000};
 inline constexpr milliseconds overrun_grace{50};  ///< A function past its deadline by more is ended.
-inline constexpr milliseconds long_call{1};  ///< A function that runs longer has its transport polled for it.
+inline constexpr milliseconds long_call{4};  ///< A function that runs longer has its transport polled for it.
 
 // Control plane.
 inline constexpr std::size_t http_header_bytes_max = 16 * 1024;

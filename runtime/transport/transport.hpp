@@ -106,7 +106,7 @@ class Connection {
   [[nodiscard]] virtual std::string_view transport_name() const noexcept = 0;
 };
 
-/// A peer that asks to be let in: to be answered by accept() or reject() within limits::handshake_max.
+/// A peer that asks to be let in: to be answered by accept() or reject() within limits::accept_max.
 struct ConnectRequest {
   std::uint64_t id = 0;
   std::vector<std::byte> private_data;  ///< At most connect_private_bytes. Hostile until checked.

@@ -50,7 +50,11 @@ struct SignedToken {
 };
 static_assert(sizeof(SignedToken) == 48);
 
-[[nodiscard]] Mac sign(const Token& token, const SecretKey& key);
+/// The key of one worker process: all that a process that runs tenants' code may know of its node's key.
+[[nodiscard]] SecretKey worker_key(const SecretKey& node_key, std::uint32_t worker);
+/// Signs for the worker that the token names, under the key derived for it.
+[[nodiscard]] Mac sign(const Token& token, const SecretKey& node_key);
+/// @param key The worker's own, from worker_key().
 [[nodiscard]] bool verify(const SignedToken& token, const SecretKey& key);
 [[nodiscard]] std::string to_text(const SignedToken& token);
 [[nodiscard]] Result<SignedToken> parse_token(std::string_view text);

@@ -12,16 +12,16 @@ TEST_CASE("a word survives packing at its extremes") {
   REQUIRE(wire::Word{1, 2, 3}.pack() == 0x10020003U);
 }
 
-TEST_CASE("a signed token verifies under its key alone and unchanged alone") {
-  SecretKey key{};
-  fill_random(key);
-  SecretKey other = key;
-  other[31] ^= std::byte{1};
+TEST_CASE("a signed token verifies under its worker's key alone and unchanged alone") {
+  SecretKey node_key{};
+  fill_random(node_key);
+  const SecretKey key = wire::worker_key(node_key, 3);
   wire::SignedToken token{
       {.lease = 7, .expiry_ms = 123456, .worker = 3, .tenant = 1, .function = 2, .cores = 1}, {}};
-  token.mac = wire::sign(token.token, key);
+  token.mac = wire::sign(token.token, node_key);
   REQUIRE(wire::verify(token, key));
-  REQUIRE_FALSE(wire::verify(token, other));
+  REQUIRE_FALSE(wire::verify(token, wire::worker_key(node_key, 4)));
+  REQUIRE_FALSE(wire::verify(token, node_key));
 
   const std::string text = wire::to_text(token);
   REQUIRE(text.size() == 96);
