@@ -17,16 +17,16 @@ extern "C" {
 
 /* One call. Owned by the worker, valid until the entry returns. */
 typedef struct sublet_call {
-  uint32_t size_bytes;      /* sizeof(sublet_call) of the worker */
-  uint32_t entry;           /* which entry of the module was called */
-  const void* input;        /* read-only, 64-byte aligned; NULL never */
+  uint32_t size_bytes; /* sizeof(sublet_call) of the worker */
+  uint32_t entry;      /* which entry of the module was called */
+  const void* input;   /* read-only, 64-byte aligned; NULL never */
   size_t input_bytes;
-  void* output;             /* write the result here, 64-byte aligned */
-  size_t output_capacity;   /* bytes; a result that needs more is an error (sublet_fail) */
-  size_t output_bytes;      /* set by the entry: bytes of the result; 0 at the call */
-  uint64_t deadline_us;     /* left at the start of the call; the worker is ended soon after it */
-  void* state;              /* what init gave */
-  char* message;            /* an entry that fails leaves text here, zero-terminated */
+  void* output;           /* write the result here, 64-byte aligned */
+  size_t output_capacity; /* bytes; a result that needs more is an error (sublet_fail) */
+  size_t output_bytes;    /* set by the entry: bytes of the result; 0 at the call */
+  uint64_t deadline_us;   /* left at the start of the call; the worker is ended soon after it */
+  void* state;            /* what init gave */
+  char* message;          /* an entry that fails leaves text here, zero-terminated */
   size_t message_capacity;
 } sublet_call;
 
@@ -47,13 +47,13 @@ typedef struct sublet_entry {
 } sublet_entry;
 
 typedef struct sublet_module_v1 {
-  uint32_t abi;             /* SUBLET_FUNCTION_ABI */
-  uint32_t size_bytes;      /* sizeof(sublet_module_v1) of the library */
+  uint32_t abi;        /* SUBLET_FUNCTION_ABI */
+  uint32_t size_bytes; /* sizeof(sublet_module_v1) of the library */
   const sublet_entry* entries;
-  uint32_t entry_count;     /* at least 1 */
+  uint32_t entry_count; /* at least 1 */
   uint32_t reserved;
-  sublet_init_fn init;          /* or NULL */
-  sublet_teardown_fn teardown;  /* or NULL */
+  sublet_init_fn init;         /* or NULL */
+  sublet_teardown_fn teardown; /* or NULL */
 } sublet_module_v1;
 
 /* To be defined by the library: SUBLET_EXPORT const sublet_module_v1 sublet_module = {...}; */

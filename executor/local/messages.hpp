@@ -1,0 +1,165 @@
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <optional>
+#include <span>
+#include <string_view>
+#include <type_traits>
+
+#include "runtime/base/digest.hpp"
+#include "runtime/base/file_descriptor.hpp"
+#include "runtime/base/result.hpp"
+#include "runtime/wire/handshake.hpp"
+
+/// What agent, template and workers of one node say over sequenced-packet socket pairs: one struct a
+/// packet, its first member the kind. The agent checks what workers say: they run tenants' code.
+namespace sublet::local {
+
+enum class Kind : std::uint32_t {
+  fork = 1,  ///< Agent to template, with the worker's socket.
+  forked,    ///< Template to agent: the worker's process id.
+  ready,     ///< Worker to agent: listens; publish it.
+  attach,    ///< Worker to agent: a client presented this token.
+  attached,  ///< Agent to worker: what the lease gets, or why not.
+  serving,   ///< Worker to agent: the client is connected.
+  end,       ///< Agent to worker: stop admitting, finish, leave.
+  ended,     ///< Worker to agent: about to exit, and why.
+};
+
+inline constexpr std::size_t address_bytes = 108;  ///< sockaddr_un's room for a path.
+inline constexpr std::size_t path_bytes = 512;
+inline constexpr std::size_t text_bytes = 256;
+
+enum class EndReason : std::uint32_t {
+  released = 1,
+  expired,
+  revoked,
+  drained,
+  client_lost,
+  overrun,
+  load_failed
+};
+[[nodiscard]] constexpr std::string_view name(EndReason reason) noexcept {
+  switch (reason) {
+    case EndReason::released:
+      return "released";
+    case EndReason::expired:
+      return "expired";
+    case EndReason::revoked:
+      return "revoked";
+    case EndReason::drained:
+      return "drained";
+    case EndReason::client_lost:
+      return "client_lost";
+    case EndReason::overrun:
+      return "overrun";
+    case EndReason::load_failed:
+      return "load_failed";
+  }
+  return "crashed";
+}
+
+struct Fork {
+  Kind kind = Kind::fork;
+  std::uint32_t worker = 0;
+  std::uint64_t region_bytes = 0;
+  SecretKey key{};  ///< The worker's own.
+  std::array<char, address_bytes> tcp_host{};
+  std::array<char, address_bytes> shm_path{};
+  std::uint32_t function = 0;  ///< To load before it is ready; 0: none.
+  std::array<char, path_bytes> function_path{};
+};
+
+struct Forked {
+  Kind kind = Kind::forked;
+  std::uint32_t worker = 0;
+  std::int32_t pid = 0;  ///< -1: fork failed.
+};
+
+struct Ready {
+  Kind kind = Kind::ready;
+  std::array<char, address_bytes> tcp{};
+  std::array<char, address_bytes> shm{};
+};
+
+struct Attach {
+  Kind kind = Kind::attach;
+  std::uint32_t reserved = 0;
+  wire::Token token;
+};
+
+struct Attached {
+  Kind kind = Kind::attached;
+  std::uint16_t refused = 0;  ///< Errc; 0: granted.
+  std::uint16_t reserved = 0;
+  std::array<char, text_bytes> text{};
+  std::array<char, path_bytes> function_path{};
+};
+
+struct Serving {
+  Kind kind = Kind::serving;
+};
+
+struct End {
+  Kind kind = Kind::end;
+  EndReason reason = EndReason::drained;
+};
+
+struct Ended {
+  Kind kind = Kind::ended;
+  EndReason reason = EndReason::released;
+  std::uint64_t calls = 0;
+  std::array<char, text_bytes> text{};
+};
+
+/// Cuts text to its room; always terminated.
+template <std::size_t size>
+void put(std::array<char, size>& room, std::string_view text) noexcept {
+  const std::size_t length = std::min(text.size(), size - 1);
+  std::memcpy(room.data(), text.data(), length);
+  room[length] = '\0';
+}
+template <std::size_t size>
+[[nodiscard]] std::string_view get(const std::array<char, size>& room) noexcept {
+  return {room.data(), ::strnlen(room.data(), size)};
+}
+
+/// One received packet, and the descriptor that came with it, if any.
+struct Packet {
+  std::array<std::byte, 2048> bytes{};
+  std::size_t size = 0;
+  FileDescriptor attached;
+
+  [[nodiscard]] Kind kind() const noexcept {
+    Kind kind{};
+    if (size >= sizeof(kind)) std::memcpy(&kind, bytes.data(), sizeof(kind));
+    return kind;
+  }
+  template <typename T>
+  [[nodiscard]] std::optional<T> as() const noexcept {
+    static_assert(sizeof(T) <= sizeof(bytes));
+    if (kind() != T{}.kind || size != sizeof(T)) return std::nullopt;
+    return wire::read_as<T>(std::span(bytes).first(size));
+  }
+};
+
+/// Never blocks. unavailable when the other side's buffer is full, closed when it has gone.
+[[nodiscard]] Status send_packet(int socket, std::span<const std::byte> bytes, int attached = -1) noexcept;
+template <typename T>
+[[nodiscard]] Status send(int socket, const T& message, int attached = -1) noexcept {
+  return send_packet(socket, wire::bytes_of(message), attached);
+}
+/// Never blocks. unavailable when nothing is there, closed at the end.
+[[nodiscard]] Result<Packet> receive(int socket);
+
+struct SocketPair {
+  FileDescriptor first;
+  FileDescriptor second;
+};
+/// Non-blocking, close-on-exec.
+[[nodiscard]] Result<SocketPair> make_socket_pair();
+
+}  // namespace sublet::local
