@@ -7,6 +7,9 @@
 #include <utility>
 #include <variant>
 
+/// Marks what users of the shared library may call; everything else of it is hidden.
+#define SUBLET_API __attribute__((visibility("default")))
+
 namespace sublet {
 
 /// What went wrong. The numbers cross the wire and the C ABI: append, never renumber.
@@ -39,14 +42,14 @@ enum class Errc : std::uint16_t {
 };
 
 /// The error's stable name, for example "lease_expired". Never allocates.
-[[nodiscard]] std::string_view name(Errc code) noexcept;
+[[nodiscard]] SUBLET_API std::string_view name(Errc code) noexcept;
 
 /// One sentence that says what the code means and what to do next. Never allocates.
-[[nodiscard]] std::string_view explain(Errc code) noexcept;
+[[nodiscard]] SUBLET_API std::string_view explain(Errc code) noexcept;
 
 /// A code and, off the invocation path, a detail that says what happened and what to do.
 /// Constructing one from a code alone does not allocate.
-class Error {
+class SUBLET_API Error {
  public:
   Error(Errc code) noexcept : code_(code) {}  // NOLINT(google-explicit-constructor): an error is its code
   Error(Errc code, std::string detail) noexcept : code_(code), detail_(std::move(detail)) {}
@@ -62,7 +65,7 @@ class Error {
 };
 
 /// Thrown by Result::value() for those who prefer exceptions.
-class Exception : public std::runtime_error {
+class SUBLET_API Exception : public std::runtime_error {
  public:
   explicit Exception(Error error) : std::runtime_error(error.message()), error_(std::move(error)) {}
   [[nodiscard]] const Error& error() const noexcept { return error_; }
@@ -74,7 +77,7 @@ class Exception : public std::runtime_error {
 
 /// A value or an Error. Thread safety: that of the value.
 template <typename T>
-class [[nodiscard]] Result {
+class [[nodiscard]] SUBLET_API Result {
  public:
   Result(T value) : state_(std::in_place_index<0>, std::move(value)) {}  // NOLINT: implicit by design
   Result(Error error) noexcept
@@ -112,7 +115,7 @@ class [[nodiscard]] Result {
 
 /// Success or an Error.
 template <>
-class [[nodiscard]] Result<void> {
+class [[nodiscard]] SUBLET_API Result<void> {
  public:
   Result() noexcept = default;
   Result(Error error) noexcept : error_(std::move(error)), ok_(false) {}  // NOLINT: implicit by design

@@ -24,6 +24,18 @@ static_assert(offsetof(RequestHeader, output_offset) == 8 && offsetof(RequestHea
 
 inline constexpr std::uint32_t flag_large_input = 1;
 
+/// What a worker says last when it ends without having answered all that was sent to it. Everything
+/// that was sent after the named call has not started.
+struct LastWords {
+  static constexpr std::uint32_t magic_value = 0x5453414C;  // "LAST"
+  std::uint32_t magic = magic_value;
+  std::uint16_t slot = 0;  ///< The call that crashed, or with signal 0 the last one that was answered.
+  std::uint16_t generation = 0;
+  std::uint32_t signal = 0;
+};
+static_assert(sizeof(LastWords) == 12 && std::is_trivially_copyable_v<LastWords>);
+static_assert(offsetof(LastWords, slot) == 4 && offsetof(LastWords, signal) == 8);
+
 inline constexpr std::size_t header_offset = 16;
 inline constexpr std::size_t payload_offset = 64;  ///< A payload starts on a cache line.
 static_assert(header_offset + sizeof(RequestHeader) == payload_offset);

@@ -20,11 +20,10 @@
 ///     std::size_t bytes = future.wait().value();
 ///
 /// The library never prints, never exits and installs no signal handler. Each Lease runs one thread of
-/// its own, the keeper: it renews the lease, answers heartbeats and replaces lost workers. It never
-/// runs the user's code.
+/// its own, the keeper: it answers heartbeats, renews the lease and replaces lost workers; for the time
+/// of a request to the manager it has a second one, so that heartbeats go on. Neither runs the user's
+/// code.
 namespace sublet {
-
-#define SUBLET_API __attribute__((visibility("default")))
 
 struct SiteOptions {
   std::string tenant = "default";
@@ -58,7 +57,7 @@ struct CallOptions {
 class Lease;
 
 /// A piece of a lease's registered memory. Move-only; destroying it gives the memory back, at the
-/// latest when no call in flight uses it any more. Must not outlive its Lease.
+/// latest when no call in flight uses it any more. One that outlives its Lease stays readable.
 class SUBLET_API Buffer {
  public:
   Buffer() noexcept = default;
@@ -79,7 +78,8 @@ class SUBLET_API Buffer {
   std::uint32_t block_ = 0;
 };
 
-/// One invocation under way. Move-only. Dropping it lets the call finish unobserved.
+/// One invocation under way. Move-only. Dropping it lets the call finish unobserved. One that outlives
+/// its Lease ends as Errc::closed.
 class SUBLET_API Future {
  public:
   Future() noexcept = default;
@@ -169,8 +169,8 @@ class SUBLET_API Lease {
 
  private:
   friend class Site;
-  explicit Lease(std::unique_ptr<struct LeaseState> state) noexcept;
-  std::unique_ptr<struct LeaseState> state_;
+  explicit Lease(struct LeaseState* state) noexcept;
+  struct LeaseState* state_ = nullptr;
 };
 
 /// A manager as a client sees it. Thread safety: one thread at a time.
