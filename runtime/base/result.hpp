@@ -8,7 +8,7 @@
 #include <variant>
 
 /// Marks what users of the shared library may call; everything else of it is hidden.
-#define SUBLET_API __attribute__((visibility("default")))
+#define SUBLET_API [[gnu::visibility("default")]]
 
 namespace sublet {
 
