@@ -4,13 +4,15 @@
 #include <cstdint>
 #include <map>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "runtime/base/result.hpp"
 
 /// The bodies of the manager's HTTP API as types. docs/api.yaml is their reference; JSON member names
 /// equal the field names. Parsing refuses wrong types, missing members and unknown members with
-/// invalid_argument and the member's name: what a peer sends is hostile until checked.
+/// invalid_argument and the member's name: what a peer sends is hostile until checked. Of LeaseRequest
+/// all but `function` may be missing, and `wait_ms` of ReplaceRequest: the defaults below hold.
 namespace sublet::api {
 
 /// One worker process as its agent publishes it, once it listens and its memory is registered.
@@ -62,11 +64,13 @@ struct HeartbeatAnswer {
 /// GET /v1/nodes/{id}/commands?after=N: answered when there is one or after command_wait_max.
 struct Command {
   std::uint64_t sequence = 0;
-  std::string kind;  ///< "end_lease" (lease, reason), "fetch_function" (function), "drop_function"
+  std::string kind;  ///< "end_lease" (lease, reason), "end_worker" (lease, worker, reason: one worker
+                     ///< that its lease has replaced), "fetch_function" (function), "drop_function"
                      ///< (function), "drain", "undrain".
   std::uint64_t lease = 0;
   std::uint32_t function = 0;
   std::string reason;
+  std::uint32_t worker = 0;
 };
 struct Commands {
   std::vector<Command> commands;

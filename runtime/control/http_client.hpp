@@ -18,7 +18,8 @@ struct HttpAnswer {
 
 /// A keep-alive HTTP/1.1 client to one server. Every call is bounded by its timeout. A request on a
 /// kept connection that the server has closed meanwhile is sent again once if it had not been answered
-/// in part and is GET, PUT or DELETE. Thread safety: one thread at a time, except cancel().
+/// in part and is GET, PUT or DELETE. A host name is resolved by the system's resolver, under its bound.
+/// Starts no thread. Thread safety: one thread at a time, except cancel().
 class HttpClient {
  public:
   /// @param url "http://host:port" without a path. invalid_argument when it is not.
@@ -30,7 +31,7 @@ class HttpClient {
                                            std::string body, std::chrono::milliseconds timeout,
                                            const std::map<std::string, std::string>& headers = {});
 
-  /// Ends a request under way in another thread with Errc::closed. Any thread.
+  /// Ends a request under way in another thread, and every later one, with Errc::closed. Any thread.
   void cancel() noexcept;
 
  private:
