@@ -36,6 +36,7 @@ inline constexpr milliseconds peer_lost_max{4000};    ///< A typed error reaches
 inline constexpr milliseconds call_deadline_default{30'000};
 inline constexpr milliseconds call_deadline_max{24 * 3600 * 1000};
 inline constexpr milliseconds overrun_grace{50};  ///< A function past its deadline by more is ended.
+inline constexpr milliseconds flush_max{200};     ///< For the last replies of a worker that leaves.
 inline constexpr milliseconds long_call{4};  ///< A function that runs longer has its transport polled for it.
 
 // Control plane.
@@ -43,6 +44,7 @@ inline constexpr std::size_t http_header_bytes_max = 16 * 1024;
 inline constexpr std::size_t json_body_bytes_max = std::size_t{4} << 20;
 inline constexpr std::size_t function_bytes_max = std::size_t{512} << 20;
 inline constexpr std::size_t http_connections_max = 4096;
+inline constexpr std::size_t http_bodies_bytes_max = std::size_t{1} << 30;  ///< Of all requests under way.
 inline constexpr seconds http_idle_max{75};
 inline constexpr seconds http_request_max{30};  ///< From the first byte of a request to its last.
 inline constexpr seconds command_wait_max{25};  ///< An agent's long request is answered by then.
@@ -52,10 +54,20 @@ inline constexpr milliseconds lease_ms_max{24 * 3600 * 1000};
 inline constexpr std::uint32_t lease_workers_max = 4096;
 inline constexpr std::uint32_t nodes_max = 16'384;
 inline constexpr std::uint32_t leases_max = 1'000'000;
+inline constexpr std::size_t lease_waiters_max = 10'000;  ///< Requests that wait for capacity.
+inline constexpr seconds lease_wait_max{600};             ///< How long one may wait.
+inline constexpr std::size_t leases_ended_max = 10'000;   ///< Ended leases kept for listing.
+inline constexpr std::uint32_t functions_max = 10'000;
+inline constexpr std::uint32_t tenants_max = 65'536;
+inline constexpr std::size_t node_workers_max = 4096;     ///< In one heartbeat.
+inline constexpr std::size_t node_commands_max = 65'536;  ///< Not yet taken by a node; then it is lost.
+inline constexpr std::size_t name_bytes_max = 64;         ///< Of a node, function, version or tenant.
 
 static_assert(heartbeat_interval * 4 <= peer_silent_max, "one lost heartbeat must not lose a peer");
 static_assert(peer_silent_max < peer_lost_max);
 static_assert(node_heartbeat * 3 <= node_silent_max, "one lost heartbeat must not lose a node");
 static_assert(command_wait_max < http_idle_max);
+static_assert(function_bytes_max <= http_bodies_bytes_max);
+static_assert(lease_wait_max <= lease_ms_max);
 
 }  // namespace sublet::limits
