@@ -1,0 +1,500 @@
+#include "executor/agent/agent.hpp"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/epoll.h>
+#include <sys/prctl.h>
+#include <sys/signalfd.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <cstring>
+
+#include "runtime/base/limits.hpp"
+#include "runtime/base/log.hpp"
+
+namespace sublet::agent {
+namespace {
+
+using std::chrono::milliseconds;
+
+constexpr std::uint64_t memory_unit = std::uint64_t{16} << 20;
+constexpr std::size_t recent_max = 2;
+constexpr milliseconds start_max{20'000};  ///< From fork to ready, the function's init included.
+constexpr milliseconds attach_max{1'000};  ///< Waiting for cores that ending workers still hold.
+constexpr milliseconds fetch_wait_max{30'000};
+constexpr milliseconds template_pause{1'000};
+constexpr milliseconds leave_max{1'000};
+constexpr milliseconds end_grace{1'000};  ///< A worker that ends by itself is killed after this.
+
+enum Source : std::uint64_t {
+  source_signals = 0,
+  source_template = 1,
+  source_link = 2,
+  source_worker = 1ULL << 32U
+};
+
+void watch(int epoll, int descriptor, std::uint64_t source) {
+  epoll_event event{.events = EPOLLIN, .data = {.u64 = source}};
+  ::epoll_ctl(epoll, EPOLL_CTL_ADD, descriptor, &event);
+}
+
+}  // namespace
+
+Agent::Agent(Options options)
+    : options_(std::move(options)),
+      cores_(options_.cores),
+      memory_free_(options_.memory_bytes),
+      link_(options_) {}
+
+Agent::~Agent() {
+  for (auto& [id, worker] : workers_) {
+    if (worker.pid > 0) ::kill(worker.pid, SIGKILL);
+    ::unlink(worker.shm_path.c_str());
+  }
+  if (template_pid_ > 0) ::kill(template_pid_, SIGKILL);
+}
+
+int Agent::run() {
+  if (Status ready = set_up(); !ready) {
+    log::error(ready.error().message());
+    return 1;
+  }
+  while (!(leaving_ && workers_.empty())) {
+    wait();
+    check_times();
+    fill_pool();
+    if (changed_) publish();
+  }
+  link_.leave(leave_max);
+  log::info("drained: this node lends nothing any more");
+  return 0;
+}
+
+Status Agent::set_up() {
+  // Workers are forked by the template and adopted by this process.
+  ::prctl(PR_SET_CHILD_SUBREAPER, 1);
+  sigset_t mask;
+  sigemptyset(&mask);
+  for (const int signal : {SIGTERM, SIGINT, SIGCHLD}) sigaddset(&mask, signal);
+  ::sigprocmask(SIG_BLOCK, &mask, nullptr);
+  signals_.reset(::signalfd(-1, &mask, SFD_NONBLOCK | SFD_CLOEXEC));
+  epoll_.reset(::epoll_create1(EPOLL_CLOEXEC));
+  if (!signals_.valid() || !epoll_.valid())
+    return Error(Errc::io_error, std::string("signalfd: ") + std::strerror(errno));
+  watch(epoll_.get(), signals_.get(), source_signals);
+  watch(epoll_.get(), link_.descriptor(), source_link);
+  if (Status started = start_template(); !started) return started;
+  return link_.start();
+}
+
+Status Agent::start_template() {
+  auto pair = local::make_socket_pair();
+  if (!pair) return pair.error();
+  const int theirs = pair->second.get();
+  const pid_t pid = ::fork();
+  if (pid < 0) return Error(Errc::io_error, std::string("fork: ") + std::strerror(errno));
+  if (pid == 0) {
+    sigset_t none;
+    sigemptyset(&none);
+    ::sigprocmask(SIG_SETMASK, &none, nullptr);
+    ::fcntl(theirs, F_SETFD, 0);
+    std::array<char, 16> number{};
+    std::snprintf(number.data(), number.size(), "%d", theirs);
+    ::execl(options_.worker_program.c_str(), "sublet-worker", "--template", number.data(), nullptr);
+    std::fprintf(stderr, "sublet-agent: cannot run %s: %s\n", options_.worker_program.c_str(),
+                 std::strerror(errno));
+    ::_exit(127);
+  }
+  template_pid_ = pid;
+  template_socket_ = std::move(pair->first);
+  watch(epoll_.get(), template_socket_.get(), source_template);
+  return {};
+}
+
+void Agent::wait() {
+  std::optional<TimePoint> next = drain_until_;
+  const auto sooner = [&next](const std::optional<TimePoint>& time) {
+    if (time && (!next || *time < *next)) next = time;
+  };
+  sooner(template_again_at_);
+  sooner(start_again_at_);
+  for (const auto& [id, worker] : workers_) {
+    sooner(worker.kill_at);
+    sooner(worker.refuse_at);
+  }
+  int timeout = -1;
+  if (next)
+    timeout = static_cast<int>(
+        std::max<milliseconds::rep>(0, std::chrono::ceil<milliseconds>(*next - SteadyClock::now()).count()));
+  std::array<epoll_event, 64> events{};
+  const int count = ::epoll_wait(epoll_.get(), events.data(), events.size(), timeout);
+  for (int i = 0; i < count; ++i) {
+    const std::uint64_t source = events[static_cast<std::size_t>(i)].data.u64;
+    if (source == source_signals) {
+      on_signals();
+    } else if (source == source_template) {
+      on_template();
+    } else if (source == source_link) {
+      on_link();
+    } else if (const auto found = workers_.find(static_cast<std::uint32_t>(source));
+               found != workers_.end()) {
+      on_worker_socket(found->second);
+    }
+  }
+}
+
+void Agent::on_signals() {
+  signalfd_siginfo info{};
+  while (::read(signals_.get(), &info, sizeof(info)) == static_cast<ssize_t>(sizeof(info))) {
+    if (info.ssi_signo == SIGCHLD) continue;
+    leaving_ = true;
+    start_drain();
+  }
+  reap();
+}
+
+void Agent::reap() {
+  int status = 0;
+  for (pid_t pid = 0; (pid = ::waitpid(-1, &status, WNOHANG)) > 0;) {
+    if (pid == template_pid_) {
+      log::error("the template process has ended (status " + std::to_string(status) +
+                 "); starting another one");
+      template_pid_ = -1;
+      template_socket_.reset();
+      template_again_at_ = SteadyClock::now() + template_pause;
+      continue;
+    }
+    const auto found = std::find_if(workers_.begin(), workers_.end(),
+                                    [pid](const auto& entry) { return entry.second.pid == pid; });
+    if (found == workers_.end()) continue;
+    // What it said last is still in its socket.
+    on_worker_socket(found->second);
+    on_worker_gone(found->second, status);
+    workers_.erase(found);
+  }
+  retry_attaching();
+}
+
+void Agent::on_worker_gone(WorkerProcess& worker, int status) {
+  ::unlink(worker.shm_path.c_str());
+  std::string reason = "crashed";
+  if (worker.ended) {
+    reason = local::name(*worker.ended);
+  } else if (worker.told) {
+    reason = local::name(*worker.told);  // Killed at the end of its grace.
+  }
+  if (reason == "crashed") {
+    log::warning("worker " + std::to_string(worker.id) + " crashed, status " + std::to_string(status));
+  }
+  if (worker.state == State::starting) {
+    ++failed_starts_;
+    start_again_at_ = SteadyClock::now() + milliseconds(50) * (1 << std::min(failed_starts_, 8U));
+    if (worker.function != 0) std::erase(recent_, worker.function);
+  }
+  ended_.push_back({.worker = worker.id, .lease = worker.token ? worker.token->lease : 0, .reason = reason});
+  free_share(worker);
+  changed_ = true;
+}
+
+void Agent::on_template() {
+  // The template says nothing; readable means that it has ended, and SIGCHLD tells the rest.
+  ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, template_socket_.get(), nullptr);
+}
+
+void Agent::on_worker_socket(WorkerProcess& worker) {
+  for (;;) {
+    const Result<local::Packet> packet = local::receive(worker.socket.get());
+    if (packet) {
+      on_packet(worker, *packet);
+      continue;
+    }
+    if (packet.error().code() == Errc::closed && worker.socket.valid()) {
+      worker.socket.reset();  // epoll forgets it.
+      // It has closed what it needs to live: end it if it does not end by itself.
+      if (worker.state != State::ending) worker.state = State::ending;
+      if (!worker.kill_at) worker.kill_at = SteadyClock::now() + end_grace;
+      changed_ = true;
+    }
+    return;
+  }
+}
+
+void Agent::on_packet(WorkerProcess& worker, const local::Packet& packet) {
+  if (const auto forked = packet.as<local::Forked>(); forked && worker.pid == -1) {
+    worker.pid = forked->pid;
+  } else if (const auto ready = packet.as<local::Ready>(); ready && worker.state == State::starting) {
+    worker.tcp = local::get(ready->tcp);
+    worker.shm = local::get(ready->shm);
+    worker.state = State::ready;
+    worker.kill_at.reset();
+    failed_starts_ = 0;
+    changed_ = true;
+  } else if (const auto attach = packet.as<local::Attach>(); attach && worker.state == State::ready) {
+    on_attach(worker, attach->token);
+  } else if (packet.as<local::Serving>() && worker.state == State::attaching) {
+    worker.state = State::serving;
+    changed_ = true;
+  } else if (const auto ended = packet.as<local::Ended>(); ended && !worker.ended) {
+    worker.ended = ended->reason;
+    if (ended->reason == local::EndReason::load_failed) {
+      log::warning("worker " + std::to_string(worker.id) + ": " + std::string(local::get(ended->text)));
+    }
+    worker.state = worker.state == State::starting ? State::starting : State::ending;
+    worker.kill_at = SteadyClock::now() + end_grace;
+    changed_ = true;
+  }
+}
+
+void Agent::on_attach(WorkerProcess& worker, const wire::Token& token) {
+  worker.token = token;
+  worker.state = State::attaching;
+  changed_ = true;
+  if (functions_.find(token.function) == functions_.end()) {
+    worker.refuse_at = SteadyClock::now() + fetch_wait_max;
+    link_.fetch(token.function);
+  } else {
+    worker.refuse_at = SteadyClock::now() + attach_max;
+  }
+  try_attach(worker);
+}
+
+void Agent::try_attach(WorkerProcess& worker) {
+  const wire::Token& token = *worker.token;
+  if (draining_) {
+    answer(worker, Error(Errc::lease_revoked, "the node is draining; ask for another worker"), {});
+    return;
+  }
+  const auto function = functions_.find(token.function);
+  if (function == functions_.end()) return;
+  const std::uint64_t share = options_.memory_bytes / options_.cores.size() * token.cores;
+  const std::uint64_t memory = token.memory_16mib != 0 ? token.memory_16mib * memory_unit : share;
+  if (memory > memory_free_) return;
+  auto cores = cores_.take(token.cores);
+  if (!cores) return;
+  worker.cores = std::move(*cores);
+  worker.memory_bytes = memory;
+  memory_free_ -= memory;
+  const Status enforced = enforce(worker);
+  answer(worker, enforced, function->second);
+  if (enforced) remember_function(token.function);
+}
+
+Status Agent::enforce(WorkerProcess& worker) {
+  if (worker.pid <= 0) return Error(Errc::internal, "the worker's process is not known");
+  if (Status bound = bind_to_cores(worker.pid, worker.cores); !bound) return bound;
+  return limit_memory(worker.pid, worker.memory_bytes);
+}
+
+void Agent::answer(WorkerProcess& worker, const Status& granted, const std::string& path) {
+  local::Attached attached;
+  worker.refuse_at.reset();
+  if (!granted) {
+    attached.refused = static_cast<std::uint16_t>(granted.error().code());
+    local::put(attached.text, granted.error().detail());
+    free_share(worker);
+    worker.token.reset();
+    worker.state = State::ready;
+    changed_ = true;
+  } else {
+    local::put(attached.function_path, path);
+  }
+  if (!local::send(worker.socket.get(), attached)) worker.kill_at = SteadyClock::now();
+}
+
+void Agent::free_share(WorkerProcess& worker) {
+  cores_.give_back(std::exchange(worker.cores, {}));
+  memory_free_ += std::exchange(worker.memory_bytes, 0);
+}
+
+void Agent::retry_attaching() {
+  for (auto& [id, worker] : workers_) {
+    if (worker.state == State::attaching && worker.refuse_at) try_attach(worker);
+  }
+}
+
+void Agent::on_link() {
+  ManagerLink::Events events = link_.take_events();
+  if (events.registered) {
+    // Tokens of an earlier registration are void: so are workers that only know its key.
+    key_ = events.registered->key;
+    for (auto& [id, worker] : workers_) {
+      if (worker.state == State::starting || worker.state == State::ready)
+        end_worker(worker, local::EndReason::revoked);
+    }
+    changed_ = true;
+  }
+  for (ManagerLink::Fetched& fetched : events.fetched) {
+    if (fetched.path) functions_[fetched.function] = *fetched.path;
+    for (auto& [id, worker] : workers_) {
+      if (!fetched.path && worker.state == State::attaching && worker.token->function == fetched.function &&
+          worker.refuse_at) {
+        answer(worker, fetched.path.error(), {});
+      }
+    }
+  }
+  for (const api::Command& command : events.commands) on_command(command);
+  retry_attaching();
+}
+
+void Agent::on_command(const api::Command& command) {
+  if (command.kind == "end_lease") {
+    const auto reason = command.reason == "released"  ? local::EndReason::released
+                        : command.reason == "expired" ? local::EndReason::expired
+                                                      : local::EndReason::revoked;
+    for (auto& [id, worker] : workers_) {
+      if (worker.token && worker.token->lease == command.lease) end_worker(worker, reason);
+    }
+  } else if (command.kind == "fetch_function") {
+    if (functions_.find(command.function) == functions_.end()) link_.fetch(command.function);
+  } else if (command.kind == "drop_function") {
+    functions_.erase(command.function);
+    std::erase(recent_, command.function);
+    for (auto& [id, worker] : workers_) {
+      if (worker.function == command.function && worker.state == State::ready)
+        end_worker(worker, local::EndReason::revoked);
+    }
+  } else if (command.kind == "drain") {
+    start_drain();
+  } else if (command.kind == "undrain") {
+    if (!leaving_) {
+      draining_ = false;
+      drain_until_.reset();
+    }
+  } else {
+    log::warning("the manager sent a command that this agent does not know: " + command.kind +
+                 "; update the older side");
+  }
+}
+
+void Agent::end_worker(WorkerProcess& worker, local::EndReason reason) {
+  if (worker.state == State::ending) return;
+  worker.told = reason;
+  if (worker.state != State::starting) worker.state = State::ending;
+  worker.kill_at = SteadyClock::now() + options_.drain;
+  const local::End end{.reason = reason};
+  if (!local::send(worker.socket.get(), end)) worker.kill_at = SteadyClock::now();
+  changed_ = true;
+}
+
+void Agent::start_drain() {
+  if (draining_) return;
+  draining_ = true;
+  log::info("draining: calls in flight have " + std::to_string(options_.drain.count()) + " ms");
+  drain_until_ = SteadyClock::now() + options_.drain;
+  for (auto& [id, worker] : workers_) end_worker(worker, local::EndReason::drained);
+  changed_ = true;
+}
+
+void Agent::check_times() {
+  const TimePoint now = SteadyClock::now();
+  if (template_again_at_ && now >= *template_again_at_) {
+    template_again_at_.reset();
+    if (Status started = start_template(); !started) template_again_at_ = now + template_pause;
+  }
+  if (start_again_at_ && now >= *start_again_at_) start_again_at_.reset();
+  if (drain_until_ && now >= *drain_until_) drain_until_.reset();
+  for (auto& [id, worker] : workers_) {
+    if (worker.refuse_at && now >= *worker.refuse_at) {
+      answer(worker, Error(Errc::no_capacity, "the node's cores or memory are taken; ask for another worker"),
+             {});
+    }
+    if (!worker.kill_at || now < *worker.kill_at) continue;
+    worker.kill_at = now + end_grace;  // Again, if it is still there: a process in the kernel dies late.
+    if (worker.pid > 0) ::kill(worker.pid, SIGKILL);
+  }
+  // A worker that was never born has no process to reap.
+  for (auto entry = workers_.begin(); entry != workers_.end();) {
+    WorkerProcess& worker = entry->second;
+    if (worker.pid == -1 && !worker.socket.valid()) {
+      on_worker_gone(worker, 0);
+      entry = workers_.erase(entry);
+    } else {
+      ++entry;
+    }
+  }
+}
+
+std::uint32_t Agent::count(State state, std::uint32_t function) const {
+  return static_cast<std::uint32_t>(std::count_if(workers_.begin(), workers_.end(), [&](const auto& entry) {
+    return entry.second.state == state && entry.second.function == function;
+  }));
+}
+
+void Agent::fill_pool() {
+  if (draining_ || !key_ || template_pid_ <= 0 || start_again_at_) return;
+  const auto fill = [this](std::uint32_t function, std::uint32_t wanted) {
+    for (std::uint32_t have = count(State::ready, function) + count(State::starting, function); have < wanted;
+         ++have) {
+      start_worker(function);
+    }
+  };
+  fill(0, options_.warm);
+  for (const std::uint32_t function : recent_) fill(function, options_.warm_loaded);
+}
+
+void Agent::start_worker(std::uint32_t function) {
+  auto pair = local::make_socket_pair();
+  if (!pair) {
+    log::error("cannot start a worker: " + pair.error().message());
+    start_again_at_ = SteadyClock::now() + template_pause;
+    return;
+  }
+  const std::uint32_t id = next_worker_++;
+  local::Fork spec{.worker = id, .region_bytes = options_.region_bytes, .key = wire::worker_key(*key_, id)};
+  const std::string shm_path = options_.state_dir + "/w" + std::to_string(id) + ".sock";
+  if (!options_.address.empty()) local::put(spec.tcp_host, options_.address);
+  local::put(spec.shm_path, shm_path);
+  if (function != 0) {
+    spec.function = function;
+    local::put(spec.function_path, functions_[function]);
+  }
+  if (!local::send(template_socket_.get(), spec, pair->second.get())) {
+    start_again_at_ =
+        SteadyClock::now() + milliseconds(10);  // The template's queue is full: it forks as fast as it can.
+    return;
+  }
+  WorkerProcess& worker = workers_[id];
+  worker.id = id;
+  worker.socket = std::move(pair->first);
+  worker.shm_path = shm_path;
+  worker.function = function;
+  worker.kill_at = SteadyClock::now() + start_max;
+  watch(epoll_.get(), worker.socket.get(), source_worker | id);
+}
+
+void Agent::remember_function(std::uint32_t function) {
+  if (!recent_.empty() && recent_.front() == function) return;
+  std::erase(recent_, function);
+  recent_.insert(recent_.begin(), function);
+  if (recent_.size() <= recent_max) return;
+  const std::uint32_t forgotten = recent_.back();
+  recent_.pop_back();
+  for (auto& [id, worker] : workers_) {
+    if (worker.function == forgotten && worker.state == State::ready)
+      end_worker(worker, local::EndReason::revoked);
+  }
+}
+
+void Agent::publish() {
+  changed_ = false;
+  api::Heartbeat heartbeat;
+  heartbeat.draining = draining_;
+  heartbeat.ended = std::exchange(ended_, {});
+  for (const auto& [id, worker] : workers_) {
+    if (worker.state == State::ready && !draining_) {
+      api::WorkerInfo info{.id = id, .endpoints = {}, .function = worker.function};
+      if (!worker.tcp.empty()) info.endpoints["tcp"] = worker.tcp;
+      if (!worker.shm.empty()) info.endpoints["shm"] = worker.shm;
+      heartbeat.ready.push_back(std::move(info));
+    } else if (worker.token) {
+      heartbeat.serving.push_back({.worker = id, .lease = worker.token->lease});
+    }
+  }
+  link_.publish(std::move(heartbeat));
+}
+
+}  // namespace sublet::agent

@@ -1,0 +1,226 @@
+#include <fcntl.h>
+#include <sched.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <climits>
+#include <cstdio>
+#include <cstdlib>
+#include <cxxopts.hpp>
+#include <filesystem>
+#include <iostream>
+
+#include "executor/agent/agent.hpp"
+#include "runtime/base/limits.hpp"
+#include "runtime/base/log.hpp"
+
+namespace {
+
+using sublet::Errc;
+using sublet::Error;
+using sublet::Result;
+
+constexpr std::uint64_t mib = std::uint64_t{1} << 20;
+
+std::vector<int> own_cores() {
+  cpu_set_t set;
+  std::vector<int> cores;
+  if (::sched_getaffinity(0, sizeof(set), &set) != 0) return cores;
+  for (int core = 0; core < CPU_SETSIZE; ++core) {
+    if (CPU_ISSET(core, &set)) cores.push_back(core);
+  }
+  return cores;
+}
+
+std::string host_name() {
+  std::array<char, HOST_NAME_MAX + 1> name{};
+  ::gethostname(name.data(), name.size() - 1);
+  return name.data();
+}
+
+/// The worker program lies beside this one.
+std::string worker_program() {
+  std::error_code error;
+  const auto self = std::filesystem::read_symlink("/proc/self/exe", error);
+  return (self.parent_path() / "sublet-worker").string();
+}
+
+bool is_loopback(const std::string& host) {
+  return host.rfind("127.", 0) == 0 || host == "::1";
+}
+
+cxxopts::Options describe() {
+  cxxopts::Options options("sublet-agent", "Lends this node's cores and memory to a Sublet manager.");
+  options.add_options()("manager", "The manager's address, http://HOST:PORT (or SUBLET_MANAGER)",
+                        cxxopts::value<std::string>())(
+      "name", "The node's name, unique at the manager; default: the host's name",
+      cxxopts::value<std::string>())("cores",
+                                     "How many cores to lend; default: all that this process may use",
+                                     cxxopts::value<std::uint32_t>())(
+      "oversubscribe", "Allow --cores beyond what the machine has: workers then share cores")(
+      "memory", "Memory to lend, MiB; default: 3/4 of the machine's", cxxopts::value<std::uint64_t>())(
+      "address", "Numeric address on which workers listen over TCP",
+      cxxopts::value<std::string>()->default_value("127.0.0.1"))(
+      "allow-public",
+      "Let workers listen on an address that other machines reach; the wire is not encrypted: for trusted "
+      "networks")(
+      "state-dir",
+      "Where functions and sockets are kept; default: a private directory that is removed at the end",
+      cxxopts::value<std::string>())("warm",
+                                     "Idle workers to keep ready; default: one for each core, at most 16",
+                                     cxxopts::value<std::uint32_t>())(
+      "warm-loaded", "Idle workers to keep for each recently used function; default: as --warm",
+      cxxopts::value<std::uint32_t>())(
+      "region", "Registered input memory of each worker, MiB (address space; pages are taken when used)",
+      cxxopts::value<std::uint64_t>()->default_value("64"))(
+      "drain-ms", "On SIGTERM: how long calls in flight may take before their workers are killed",
+      cxxopts::value<std::uint64_t>()->default_value("5000"))(
+      "log-level", "debug, info, warning, error or off",
+      cxxopts::value<std::string>()->default_value("info"))("version", "Print the version")(
+      "help", "Print this text");
+  return options;
+}
+
+constexpr const char* lock_name = "/lock";
+
+/// Holds the directory's lock for the life of the process.
+bool lock_dir(const std::string& path) {
+  const int lock = ::open((path + lock_name).c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+  if (lock < 0) return false;
+  if (::flock(lock, LOCK_EX | LOCK_NB) == 0) return true;
+  ::close(lock);
+  return false;
+}
+
+/// Removes what agents left behind that were killed: private directories that nobody holds locked.
+void remove_stale(const std::filesystem::path& parent) {
+  std::error_code error;
+  for (const auto& entry : std::filesystem::directory_iterator(parent, error)) {
+    struct stat info {};
+    const std::string path = entry.path().string();
+    if (entry.path().filename().string().rfind("sublet-agent-", 0) != 0 || ::lstat(path.c_str(), &info) != 0)
+      continue;
+    if (!S_ISDIR(info.st_mode) || info.st_uid != ::geteuid()) continue;
+    if (::access((path + lock_name).c_str(), F_OK) == 0 && lock_dir(path))
+      std::filesystem::remove_all(path, error);
+  }
+}
+
+Result<std::string> make_state_dir(const cxxopts::ParseResult& given, bool& remove) {
+  if (given.count("state-dir") > 0) {
+    const auto path = given["state-dir"].as<std::string>();
+    std::error_code error;
+    std::filesystem::create_directories(path, error);
+    if (::access(path.c_str(), W_OK | X_OK) != 0)
+      return Error(Errc::io_error, "cannot write to --state-dir " + path);
+    const auto full = std::filesystem::canonical(path, error).string();
+    if (full.size() > 80)
+      return Error(Errc::too_large, "--state-dir is too long for the sockets in it: at most 80 characters");
+    if (!lock_dir(full)) return Error(Errc::busy, "another agent uses --state-dir " + full);
+    return full;
+  }
+  remove_stale(std::filesystem::temp_directory_path());
+  std::string path = std::filesystem::temp_directory_path().string() + "/sublet-agent-XXXXXX";
+  if (::mkdtemp(path.data()) == nullptr)
+    return Error(Errc::io_error, "cannot make a directory in " + path + "; set TMPDIR");
+  remove = true;
+  if (!lock_dir(path)) return Error(Errc::io_error, "cannot lock " + path);
+  return path;
+}
+
+Result<std::vector<int>> lent_cores(const cxxopts::ParseResult& given) {
+  std::vector<int> cores = own_cores();
+  const std::size_t have = cores.size();
+  const std::size_t wanted = given.count("cores") > 0 ? given["cores"].as<std::uint32_t>() : have;
+  if (have == 0 || wanted == 0) return Error(Errc::invalid_argument, "--cores must be at least 1");
+  if (wanted > 4096) return Error(Errc::invalid_argument, "--cores must be at most 4096");
+  if (wanted > have && given.count("oversubscribe") == 0) {
+    return Error(Errc::invalid_argument,
+                 "--cores " + std::to_string(wanted) + " exceeds the " + std::to_string(have) +
+                     " that this process may use; ask for fewer or add --oversubscribe");
+  }
+  for (std::size_t i = have; i < wanted; ++i) cores.push_back(cores[i % have]);
+  cores.resize(wanted);
+  return cores;
+}
+
+Result<sublet::agent::Options> read_options(const cxxopts::ParseResult& given, bool& remove_state) {
+  sublet::agent::Options options;
+  const char* manager = std::getenv("SUBLET_MANAGER");
+  if (given.count("manager") > 0) {
+    options.manager = given["manager"].as<std::string>();
+  } else if (manager != nullptr) {
+    options.manager = manager;
+  } else {
+    return Error(Errc::invalid_argument, "name the manager: --manager http://HOST:PORT, or SUBLET_MANAGER");
+  }
+  options.name = given.count("name") > 0 ? given["name"].as<std::string>() : host_name();
+  options.address = given["address"].as<std::string>();
+  if (!is_loopback(options.address) && given.count("allow-public") == 0) {
+    return Error(Errc::invalid_argument,
+                 "--address " + options.address +
+                     " can be reached from other machines; add --allow-public if that is meant");
+  }
+  auto cores = lent_cores(given);
+  if (!cores) return cores.error();
+  options.cores = std::move(*cores);
+  const auto machine = static_cast<std::uint64_t>(::sysconf(_SC_PHYS_PAGES)) *
+                       static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE));
+  options.memory_bytes =
+      given.count("memory") > 0 ? given["memory"].as<std::uint64_t>() * mib : machine / 4 * 3;
+  const auto by_core = static_cast<std::uint32_t>(std::min<std::size_t>(options.cores.size(), 16));
+  options.warm = given.count("warm") > 0 ? given["warm"].as<std::uint32_t>() : by_core;
+  options.warm_loaded =
+      given.count("warm-loaded") > 0 ? given["warm-loaded"].as<std::uint32_t>() : options.warm;
+  options.region_bytes = given["region"].as<std::uint64_t>() * mib;
+  if (options.region_bytes == 0 || options.region_bytes > sublet::limits::worker_region_bytes_max) {
+    return Error(
+        Errc::invalid_argument,
+        "--region must be 1 to " + std::to_string(sublet::limits::worker_region_bytes_max / mib) + " MiB");
+  }
+  options.drain = std::chrono::milliseconds(given["drain-ms"].as<std::uint64_t>());
+  options.worker_program = worker_program();
+  auto state = make_state_dir(given, remove_state);
+  if (!state) return state.error();
+  options.state_dir = *state;
+  return options;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  cxxopts::Options described = describe();
+  bool remove_state = false;
+  try {
+    const auto given = described.parse(argc, argv);
+    if (given.count("help") > 0) {
+      std::cout << described.help();
+      return 0;
+    }
+    if (given.count("version") > 0) {
+      std::cout << "sublet-agent " SUBLET_VERSION "\n";
+      return 0;
+    }
+    if (!given.unmatched().empty())
+      throw cxxopts::exceptions::exception("unknown argument " + given.unmatched().front());
+    sublet::log::start("sublet-agent", sublet::log::parse_level(given["log-level"].as<std::string>()));
+    auto options = read_options(given, remove_state);
+    if (!options) {
+      std::cerr << "sublet-agent: " << options.error().detail() << "\n";
+      return 2;
+    }
+    const std::string state_dir = options->state_dir;
+    int status = 0;
+    {
+      sublet::agent::Agent agent(std::move(*options));
+      status = agent.run();
+    }
+    std::error_code error;
+    if (remove_state) std::filesystem::remove_all(state_dir, error);
+    return status;
+  } catch (const cxxopts::exceptions::exception& error) {
+    std::cerr << "sublet-agent: " << error.what() << "; see sublet-agent --help\n";
+    return 2;
+  }
+}

@@ -1,0 +1,25 @@
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace sublet::agent {
+
+/// How one agent runs; defaults are for a node that lends all it has.
+struct Options {
+  std::string manager;
+  std::string name;
+  std::string address;             ///< Numeric host that workers listen on over TCP; empty: no TCP.
+  std::vector<int> cores;          ///< Core numbers to lend; a number twice: oversubscribed by order.
+  std::uint64_t memory_bytes = 0;  ///< To lend in all.
+  std::string state_dir;
+  std::uint32_t warm = 0;          ///< Idle workers without a function.
+  std::uint32_t warm_loaded = 0;   ///< Idle workers for each recently used function.
+  std::uint64_t region_bytes = 0;  ///< Registered input memory of each worker.
+  std::chrono::milliseconds drain{0};
+  std::string worker_program;
+};
+
+}  // namespace sublet::agent
