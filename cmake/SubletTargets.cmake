@@ -1,7 +1,8 @@
 # Flags live on this interface target; every target of the project links it and nobody else sees it.
 add_library(sublet_flags INTERFACE)
 target_include_directories(sublet_flags INTERFACE ${PROJECT_SOURCE_DIR})
-target_compile_options(sublet_flags INTERFACE -Wall -Wextra -Wshadow -Wnon-virtual-dtor -Wno-missing-field-initializers)
+target_compile_options(sublet_flags INTERFACE -Wall -Wextra -Wshadow -Wno-missing-field-initializers
+                       $<$<COMPILE_LANGUAGE:CXX>:-Wnon-virtual-dtor>)
 if(SUBLET_DEVELOPER)
   target_compile_options(sublet_flags INTERFACE -Werror)
 endif()

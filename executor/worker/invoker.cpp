@@ -316,6 +316,7 @@ void Invoker::abandon_running(wire::ReplyKind status, std::string_view why,
   reply(status, running_.slot, running_.generation, why);
   refuse_queue("the worker is ended; the call was not started");
   flush(wait_max);
+  service_.connection->close();
 }
 
 bool Invoker::try_take() noexcept {

@@ -1,0 +1,4 @@
+#include <sublet/function.h>
+
+SUBLET_EXPORT const sublet_module_v1 sublet_module = {
+    SUBLET_FUNCTION_ABI, sizeof(sublet_module_v1), 0, 0, 0, 0, 0};

@@ -1,0 +1,1 @@
+int sublet_something_else = 1;
