@@ -156,11 +156,18 @@ class Transport {
   [[nodiscard]] virtual int service_descriptor() const noexcept = 0;
 };
 
+/// How patient a transport is. Both ends should agree; tests shorten it.
+struct Timing {
+  std::chrono::milliseconds heartbeat_interval = limits::heartbeat_interval;
+  std::chrono::milliseconds peer_silent_max = limits::peer_silent_max;
+  std::chrono::milliseconds handshake_max = limits::handshake_max;
+};
+
 /// Opens a backend by name: "tcp", "shm", or either within the fault decorator: "fault:SEED:RULES:tcp"
 /// (see fault/). The first "tcp" in a process loads libfabric (about 0.3 s on Debian 12) and leaves the
 /// process's signal handlers as they were.
 /// @retval Errc::not_found with the names that exist.
-[[nodiscard]] Result<std::unique_ptr<Transport>> open(std::string_view name);
+[[nodiscard]] Result<std::unique_ptr<Transport>> open(std::string_view name, const Timing& timing = {});
 
 /// Loads what backends need without opening an endpoint, a device or a thread: what the template
 /// process pays once before it forks workers.

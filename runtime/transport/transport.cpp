@@ -1,0 +1,22 @@
+#include "runtime/transport/transport.hpp"
+
+#include "runtime/transport/shm/shm_transport.hpp"
+
+namespace sublet::transport {
+
+Result<std::unique_ptr<Transport>> open(std::string_view name, const Timing& timing) {
+  if (name == "shm") return shm::open(timing);
+  std::string known;
+  for (const std::string& each : names()) known += (known.empty() ? "" : ", ") + each;
+  return Error(Errc::not_found, "no transport '" + std::string(name) + "'; there are: " + known);
+}
+
+Status preload() {
+  return {};
+}
+
+std::vector<std::string> names() {
+  return {"shm"};
+}
+
+}  // namespace sublet::transport
