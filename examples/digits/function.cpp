@@ -14,10 +14,9 @@ constexpr std::size_t hidden = 64;
 constexpr std::size_t digits = 10;
 constexpr float pixel_max = 16.0F;
 
-constexpr std::array trained = {
+constexpr std::array<float, pixels* hidden + hidden + hidden* digits + digits> trained = {
 #include "weights.inc"
 };
-static_assert(trained.size() == pixels * hidden + hidden + hidden * digits + digits);
 
 /// Made once for each worker: the weights, laid out for the order in which they are used.
 class Classifier {

@@ -80,8 +80,8 @@ template <typename T>
 class [[nodiscard]] SUBLET_API Result {
  public:
   Result(T value) : state_(std::in_place_index<0>, std::move(value)) {}  // NOLINT: implicit by design
-  Result(Error error) noexcept
-      : state_(std::in_place_index<1>, std::move(error)) {}             // NOLINT: implicit by design
+  Result(Error error) noexcept                                           // NOLINT: implicit by design
+      : state_(std::in_place_index<1>, std::move(error)) {}
   Result(Errc code) noexcept : state_(std::in_place_index<1>, code) {}  // NOLINT: implicit by design
 
   [[nodiscard]] bool ok() const noexcept { return state_.index() == 0; }
