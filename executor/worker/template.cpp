@@ -16,13 +16,14 @@ namespace {
 /// The agent is the subreaper of its template: a worker whose first parent has gone becomes the agent's
 /// child.
 void wait_for_adoption(pid_t agent) noexcept {
-  ::prctl(PR_SET_PDEATHSIG, SIGKILL);
   while (::getppid() != agent) {
     if (::getppid() == 1) ::_exit(1);  // The agent died meanwhile.
     const timespec moment{.tv_sec = 0, .tv_nsec = 50'000};
     ::nanosleep(&moment, nullptr);
   }
+  // Not before: it would be the end of the process between that killed this one.
   ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+  if (::getppid() != agent) ::_exit(1);
 }
 
 enum class Role { parent, worker };
