@@ -1,10 +1,12 @@
 #include "runtime/transport/transport.hpp"
 
+#include "runtime/transport/fabric/fabric_transport.hpp"
 #include "runtime/transport/shm/shm_transport.hpp"
 
 namespace sublet::transport {
 
 Result<std::unique_ptr<Transport>> open(std::string_view name, const Timing& timing) {
+  if (name == "tcp") return fabric::open(timing);
   if (name == "shm") return shm::open(timing);
   std::string known;
   for (const std::string& each : names()) known += (known.empty() ? "" : ", ") + each;
@@ -12,11 +14,11 @@ Result<std::unique_ptr<Transport>> open(std::string_view name, const Timing& tim
 }
 
 Status preload() {
-  return {};
+  return fabric::preload();
 }
 
 std::vector<std::string> names() {
-  return {"shm"};
+  return {"tcp", "shm"};
 }
 
 }  // namespace sublet::transport

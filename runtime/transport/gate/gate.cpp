@@ -76,8 +76,11 @@ Gate::Gate(const Timing& timing)
 Gate::~Gate() {
   mailbox_->close();
   const TimePoint deadline = SteadyClock::now() + linger_at_end_max;
-  serve_lingering();
-  while (!lingering_.empty() && SteadyClock::now() < deadline) service(lingering_step);
+  serve_lingering(true);
+  while (!lingering_.empty() && SteadyClock::now() < deadline) {
+    service(lingering_step);
+    serve_lingering(true);
+  }
   lingering_.clear();
   for (auto& [id, entry] : entries_) {
     entry.link->set_down(Errc::closed);

@@ -84,8 +84,9 @@ class Gate {
   [[nodiscard]] Status wait_for(int event, const Link& link, TimePoint deadline);
   [[nodiscard]] int descriptor() const noexcept { return epoll_.get(); }
 
-  /// Called at each service() until it returns true: what a closed connection still has to send.
-  using Lingering = std::function<bool()>;
+  /// Called at each service() until it returns true: what a closed connection still has to send. The
+  /// argument says that the gate is about to go.
+  using Lingering = std::function<bool(bool)>;
   /// Where owner threads leave what lingers; outlives the gate.
   class Mailbox {
    public:
@@ -144,7 +145,7 @@ class Gate {
                                std::span<const std::byte> body);
   void make_live(Entry& entry);
   void sweep(TimePoint now);
-  void serve_lingering();
+  void serve_lingering(bool at_end);
   [[nodiscard]] Result<std::uint64_t> start(const Address& address, TimePoint deadline);
 
   Timing timing_;

@@ -56,16 +56,16 @@ void Gate::service(std::chrono::milliseconds wait_max) {
   last_service_ = now;
   for (int i = 0; i < count; ++i)
     on_event(events[static_cast<std::size_t>(i)].data.u64, events[static_cast<std::size_t>(i)].events);
-  serve_lingering();
+  serve_lingering(false);
   if (now >= next_sweep_) {
     next_sweep_ = now + timing_.heartbeat_interval / 4;
     sweep(now);
   }
 }
 
-void Gate::serve_lingering() {
+void Gate::serve_lingering(bool at_end) {
   for (Lingering& posted : mailbox_->take_all()) lingering_.push_back(std::move(posted));
-  std::erase_if(lingering_, [](const Lingering& lingering) { return lingering(); });
+  std::erase_if(lingering_, [&](const Lingering& lingering) { return lingering(at_end); });
 }
 
 void Gate::on_event(std::uint64_t id, std::uint32_t events) {

@@ -60,7 +60,6 @@ Status ShmConnection::put(std::span<const std::span<const std::byte>> pieces, st
   if (pieces.size() > 2) return Errc::invalid_argument;
   if (offset > remote.bytes || total > remote.bytes - offset) return Errc::too_large;
   if (signal && sent_tail_ - sent_head_ == sent_max) return Errc::queue_full;
-  if (total == 0) return {};
   bool known = false;
   std::byte* target = find(remote.key, remote.base + offset, total, known);
   if (target == nullptr) return known ? Errc::too_large : Errc::permission_denied;
@@ -121,6 +120,7 @@ std::size_t ShmConnection::poll_end(std::span<Completion> out) noexcept {
 }
 
 bool ShmConnection::arm() noexcept {
+  if (closed_) return true;
   if (armed_) {
     std::uint64_t rings = 0;
     (void)!::read(link_->wake(), &rings, sizeof(rings));  // EAGAIN: nobody rang.

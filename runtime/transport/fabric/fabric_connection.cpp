@@ -1,0 +1,225 @@
+#include "runtime/transport/fabric/fabric_connection.hpp"
+
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <utility>
+
+namespace sublet::transport::fabric {
+namespace {
+
+constexpr std::size_t batch = 32;
+constexpr std::uint32_t idle_polls_per_event_look = 256;
+/// What a peer raised before its end may still be on its way through the data path's own socket.
+constexpr std::chrono::milliseconds end_wait_max{250};
+constexpr std::chrono::milliseconds linger_max{1000};
+constexpr std::chrono::milliseconds linger_sent_max{100};  ///< When nothing is queued and the gate goes.
+
+constexpr std::uint64_t pack_data(std::uint64_t length, std::uint32_t word) noexcept {
+  return length << 32U | word;
+}
+
+}  // namespace
+
+Result<std::unique_ptr<FabricConnection>> FabricConnection::make(gate::LinkPtr link,
+                                                                 std::shared_ptr<gate::Gate::Mailbox> mailbox,
+                                                                 Endpoint endpoint,
+                                                                 const Capabilities& capabilities) {
+  std::unique_ptr<FabricConnection> made(
+      new FabricConnection(std::move(link), std::move(mailbox), std::move(endpoint), capabilities));
+  FileDescriptor wake(::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC));
+  int queue = -1;
+  const int code = ::fi_control(&made->endpoint_.completions->fid, FI_GETWAIT, &queue);
+  if (code != 0) return made->endpoint_.domain->library->failed("fi_control(FI_GETWAIT)", code);
+  made->watch_.reset(::epoll_create1(EPOLL_CLOEXEC));
+  epoll_event readable{EPOLLIN, {.u64 = 0}};
+  if (!wake.valid() || ::epoll_ctl(made->watch_.get(), EPOLL_CTL_ADD, queue, &readable) != 0 ||
+      ::epoll_ctl(made->watch_.get(), EPOLL_CTL_ADD, wake.get(), &readable) != 0) {
+    return Error(Errc::io_error, std::string("cannot watch a connection: ") + std::strerror(errno));
+  }
+  made->link_->set_wake(std::move(wake));
+  return made;
+}
+
+FabricConnection::FabricConnection(gate::LinkPtr link, std::shared_ptr<gate::Gate::Mailbox> mailbox,
+                                   Endpoint endpoint, const Capabilities& capabilities)
+    : link_(std::move(link)),
+      mailbox_(std::move(mailbox)),
+      endpoint_(std::move(endpoint)),
+      write_bytes_max_(capabilities.write_bytes_max),
+      inline_bytes_(capabilities.inline_bytes) {
+  for (std::uint32_t i = 0; i < window; ++i) places_[i].next_free = i + 1;
+}
+
+FabricConnection::~FabricConnection() {
+  close();
+}
+
+Status FabricConnection::write(std::span<const std::span<const std::byte>> pieces, const RemoteRegion& remote,
+                               std::uint64_t offset, std::uint32_t word, WriteOptions options) noexcept {
+  Status posted = post(pieces, remote, offset, FI_REMOTE_CQ_DATA, word, options);
+  if (posted) link_->count_announced();
+  return posted;
+}
+
+Status FabricConnection::write_silent(std::span<const std::byte> piece, const RemoteRegion& remote,
+                                      std::uint64_t offset, WriteOptions options) noexcept {
+  const std::array pieces{piece};
+  return post(pieces, remote, offset, 0, 0, options);
+}
+
+Status FabricConnection::post(std::span<const std::span<const std::byte>> pieces, const RemoteRegion& remote,
+                              std::uint64_t offset, std::uint64_t flags, std::uint32_t word,
+                              const WriteOptions& options) noexcept {
+  if (closed_) return Errc::closed;
+  if (!link_->up() || data_ended_) return Errc::peer_lost;
+  std::array<iovec, 2> vectors{};
+  std::size_t count = 0;
+  std::uint64_t total = 0;
+  if (pieces.size() > vectors.size()) return Errc::invalid_argument;
+  for (const auto piece : pieces) {
+    if (piece.empty()) continue;
+    vectors[count++] = {const_cast<std::byte*>(piece.data()), piece.size()};
+    total += piece.size();
+  }
+  if (total > write_bytes_max_ || offset > remote.bytes || total > remote.bytes - offset)
+    return Errc::too_large;
+  if (free_ == window) return Errc::queue_full;
+  Place& place = places_[free_];
+  const fi_rma_iov target{remote.base + offset, total, remote.key};
+  fi_msg_rma message{};
+  message.msg_iov = vectors.data();
+  message.iov_count = count;
+  message.rma_iov = &target;
+  message.rma_iov_count = 1;
+  message.context = &place;
+  message.data = pack_data(total, word);
+  flags |= FI_COMPLETION | (total <= inline_bytes_ ? FI_INJECT : 0);
+  const ssize_t code = ::fi_writemsg(endpoint_.endpoint.get(), &message, flags);
+  if (code == -FI_EAGAIN) return Errc::queue_full;
+  if (code != 0) {
+    data_ended_ = true;
+    link_->report_broken(Errc::peer_lost);
+    return Errc::peer_lost;
+  }
+  place.context = options.context;
+  place.signal = options.signal;
+  free_ = place.next_free;
+  ++in_flight_;
+  return {};
+}
+
+std::size_t FabricConnection::poll(std::span<Completion> out) noexcept {
+  if (closed_) return 0;
+  if (!link_->up()) [[unlikely]]
+    return poll_end(out);
+  const std::size_t count = poll_queue(out);
+  if (count == 0 && ++idle_polls_ % idle_polls_per_event_look == 0) look_at_events();
+  return count;
+}
+
+std::size_t FabricConnection::poll_queue(std::span<Completion> out) noexcept {
+  std::array<fi_cq_data_entry, batch> entries;
+  const ssize_t got = ::fi_cq_read(endpoint_.completions.get(), entries.data(), std::min(out.size(), batch));
+  if (got == -FI_EAGAIN || got == 0) return 0;
+  if (got < 0) {
+    on_queue_error();
+    return 0;
+  }
+  std::size_t count = 0;
+  for (const fi_cq_data_entry& entry : std::span(entries).first(static_cast<std::size_t>(got))) {
+    if ((entry.flags & FI_REMOTE_WRITE) != 0) {
+      ++arrivals_;
+      out[count++] = {.kind = Completion::Kind::arrival,
+                      .word = static_cast<std::uint32_t>(entry.data),
+                      .length = entry.data >> 32U};
+      continue;
+    }
+    Place* place = static_cast<Place*>(entry.op_context);
+    place->next_free = std::exchange(free_, static_cast<std::uint32_t>(place - places_.data()));
+    --in_flight_;
+    if (place->signal) out[count++] = {.kind = Completion::Kind::sent, .context = place->context};
+  }
+  return count;
+}
+
+void FabricConnection::on_queue_error() noexcept {
+  fi_cq_err_entry error{};
+  while (::fi_cq_readerr(endpoint_.completions.get(), &error, 0) > 0) {
+  }
+  data_ended_ = true;
+  link_->report_broken(Errc::peer_lost);
+}
+
+void FabricConnection::look_at_events() noexcept {
+  if (data_ended_) return;
+  std::uint32_t type = 0;
+  fi_eq_cm_entry entry{};
+  const ssize_t got = ::fi_eq_read(endpoint_.events.get(), &type, &entry, sizeof(entry), 0);
+  if (got == -FI_EAGAIN || (got >= 0 && type != FI_SHUTDOWN)) return;
+  data_ended_ = true;
+  link_->report_broken(Errc::peer_lost);
+}
+
+std::size_t FabricConnection::poll_end(std::span<Completion> out) noexcept {
+  if (end_told_ || out.empty()) return 0;
+  if (!ending_) {
+    ending_ = true;
+    end_wait_until_ = SteadyClock::now() + end_wait_max;
+  }
+  const std::size_t count = poll_queue(out);
+  if (count > 0) return count;
+  const bool all_came = arrivals_ >= link_->peer_announced();
+  if (!all_came && !data_ended_ && SteadyClock::now() < end_wait_until_) {
+    look_at_events();
+    return 0;
+  }
+  end_told_ = true;
+  out[0] = {.kind = Completion::Kind::down, .error = link_->cause()};
+  link_->hang_up();
+  return 1;
+}
+
+bool FabricConnection::arm() noexcept {
+  if (closed_) return true;
+  look_at_events();
+  fid* queues[] = {&endpoint_.completions->fid};
+  if (::fi_trywait(endpoint_.domain->fabric.get(), queues, 1) != 0) return false;
+  return end_told_ || link_->up_ordered();
+}
+
+void FabricConnection::close() noexcept {
+  if (std::exchange(closed_, true)) return;
+  link_->say_bye();
+  // What was written last may still be queued here or unread there: the endpoint stays until the peer
+  // has hung up. `places_` goes with this object, so completions are counted alone from here on.
+  struct Linger {
+    gate::LinkPtr link;
+    Endpoint endpoint;
+    std::uint32_t in_flight;
+    TimePoint since;
+    bool operator()(bool at_end) {
+      std::array<fi_cq_data_entry, batch> entries;
+      ssize_t got = 0;
+      while ((got = ::fi_cq_read(endpoint.completions.get(), entries.data(), entries.size())) > 0) {
+        for (const fi_cq_data_entry& entry : std::span(entries).first(static_cast<std::size_t>(got))) {
+          if ((entry.flags & FI_REMOTE_WRITE) == 0) --in_flight;
+        }
+      }
+      const bool peer_left = !link->up();
+      const bool failed = got < 0 && got != -FI_EAGAIN;
+      const auto patience = at_end && in_flight == 0 ? linger_sent_max : linger_max;
+      if (!peer_left && !failed && SteadyClock::now() - since < patience) return false;
+      link->hang_up();
+      return true;
+    }
+  };
+  auto linger = std::make_shared<Linger>(link_, std::move(endpoint_), in_flight_, SteadyClock::now());
+  const bool gone = !link_->up() || data_ended_;
+  if (gone || !mailbox_->post([linger](bool at_end) { return (*linger)(at_end); })) link_->hang_up();
+}
+
+}  // namespace sublet::transport::fabric

@@ -1,0 +1,75 @@
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "runtime/base/clock.hpp"
+#include "runtime/transport/fabric/endpoint.hpp"
+#include "runtime/transport/gate/gate.hpp"
+#include "runtime/transport/transport.hpp"
+
+namespace sublet::transport::fabric {
+
+/// The data path over one libfabric endpoint: remote writes whose 8-byte data word carries the length
+/// and our word, since this provider tells no length at the target.
+class FabricConnection final : public Connection {
+ public:
+  [[nodiscard]] static Result<std::unique_ptr<FabricConnection>> make(
+      gate::LinkPtr link, std::shared_ptr<gate::Gate::Mailbox> mailbox, Endpoint endpoint,
+      const Capabilities& capabilities);
+  ~FabricConnection() override;
+
+  Status write(std::span<const std::span<const std::byte>> pieces, const RemoteRegion& remote,
+               std::uint64_t offset, std::uint32_t word, WriteOptions options) noexcept override;
+  Status write_silent(std::span<const std::byte> piece, const RemoteRegion& remote, std::uint64_t offset,
+                      WriteOptions options) noexcept override;
+  std::size_t poll(std::span<Completion> out) noexcept override;
+  bool arm() noexcept override;
+  int descriptor() const noexcept override { return watch_.get(); }
+  void say_last_words(std::span<const std::byte> message) noexcept override {
+    link_->say_last_words(message);
+  }
+  std::span<const std::byte> last_words() const noexcept override { return link_->last_words(); }
+  void close() noexcept override;
+  std::string_view transport_name() const noexcept override { return "tcp"; }
+
+ private:
+  /// Writes in flight; a completion frees its place.
+  static constexpr std::uint32_t window = 4096;
+  struct Place {
+    std::uint64_t context = 0;
+    std::uint32_t next_free = 0;
+    bool signal = false;
+  };
+  FabricConnection(gate::LinkPtr link, std::shared_ptr<gate::Gate::Mailbox> mailbox, Endpoint endpoint,
+                   const Capabilities& capabilities);
+  [[nodiscard]] Status post(std::span<const std::span<const std::byte>> pieces, const RemoteRegion& remote,
+                            std::uint64_t offset, std::uint64_t flags, std::uint32_t word,
+                            const WriteOptions& options) noexcept;
+  [[nodiscard]] std::size_t poll_queue(std::span<Completion> out) noexcept;
+  [[nodiscard]] std::size_t poll_end(std::span<Completion> out) noexcept;
+  void on_queue_error() noexcept;
+  /// Looks whether the provider has told the end of the data path.
+  void look_at_events() noexcept;
+
+  gate::LinkPtr link_;
+  std::shared_ptr<gate::Gate::Mailbox> mailbox_;
+  Endpoint endpoint_;
+  std::uint64_t write_bytes_max_ = 0;
+  std::size_t inline_bytes_ = 0;
+  FileDescriptor watch_;  ///< The completion queue and the link's wake in one.
+  std::array<Place, window> places_;
+  std::uint32_t free_ = 0;  ///< First free place; `window` is none.
+  std::uint32_t in_flight_ = 0;
+  std::uint32_t idle_polls_ = 0;
+  std::uint64_t arrivals_ = 0;
+  TimePoint end_wait_until_{};
+  bool ending_ = false;
+  bool data_ended_ = false;
+  bool end_told_ = false;
+  bool closed_ = false;
+};
+
+}  // namespace sublet::transport::fabric

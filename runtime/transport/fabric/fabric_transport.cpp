@@ -1,0 +1,173 @@
+#include "runtime/transport/fabric/fabric_transport.hpp"
+
+#include <algorithm>
+#include <cstring>
+#include <map>
+#include <utility>
+
+#include "runtime/base/digest.hpp"
+#include "runtime/transport/fabric/endpoint.hpp"
+#include "runtime/transport/fabric/fabric_connection.hpp"
+#include "runtime/transport/fabric/helper.hpp"
+#include "runtime/transport/gate/gate.hpp"
+
+namespace sublet::transport::fabric {
+namespace {
+
+/// The data word carries the length in 32 bits.
+constexpr std::uint64_t length_max = UINT32_MAX;
+
+/// The backend part of an accept: where the data path waits, and what opens it.
+struct AcceptPart {
+  Nonce nonce{};
+  std::uint16_t port = 0;
+  std::uint16_t reserved = 0;
+  std::uint32_t reserved2 = 0;
+};
+static_assert(sizeof(AcceptPart) == 24);
+
+class FabricTransport final : public Transport {
+ public:
+  FabricTransport(std::shared_ptr<Domain> domain, const Timing& timing)
+      : timing_(timing), domain_(std::move(domain)), gate_(timing) {
+    const fi_info& info = *domain_->library->tcp;
+    capabilities_.inline_bytes = info.tx_attr->inject_size;
+    capabilities_.write_bytes_max = std::min<std::uint64_t>(info.ep_attr->max_msg_size, length_max);
+    capabilities_.progress_needs_polling = true;
+  }
+
+  std::string_view name() const noexcept override { return "tcp"; }
+  const Capabilities& capabilities() const noexcept override { return capabilities_; }
+
+  Result<RemoteRegion> register_region(const memory::Region& region) override;
+  void deregister(const RemoteRegion& region) noexcept override { regions_.erase(region.key); }
+
+  Result<std::string> listen(const std::string& address) override {
+    Result<gate::Address> parsed = gate::parse_inet(address);
+    if (!parsed) return parsed.error();
+    Result<gate::Address> bound = gate_.listen(*parsed);
+    if (!bound) return bound.error();
+    return gate::to_text(*bound);
+  }
+
+  std::vector<ConnectRequest> requests() override { return gate_.requests(); }
+  Result<std::unique_ptr<Connection>> accept(std::uint64_t request,
+                                             std::span<const std::byte> private_data) override;
+  void reject(std::uint64_t request, std::span<const std::byte> private_data) noexcept override {
+    gate_.refuse(request, private_data);
+  }
+  Result<Connected> connect(const std::string& address, std::span<const std::byte> private_data,
+                            std::chrono::milliseconds timeout) override;
+
+  void service(std::chrono::milliseconds wait_max) override { gate_.service(wait_max); }
+  int service_descriptor() const noexcept override { return gate_.descriptor(); }
+
+ private:
+  /// Waits for the helper and makes a connection of what it brings; ends the link otherwise.
+  [[nodiscard]] Result<std::unique_ptr<Connection>> finish(const gate::LinkPtr& link, Helper& helper,
+                                                           TimePoint deadline);
+
+  Timing timing_;
+  Capabilities capabilities_;
+  std::shared_ptr<Domain> domain_;
+  std::map<std::uint64_t, Handle<fid_mr>> regions_;
+  gate::Gate gate_;
+};
+
+Result<RemoteRegion> FabricTransport::register_region(const memory::Region& region) {
+  std::uint64_t key = 0;
+  fill_random(std::as_writable_bytes(std::span(&key, 1)));
+  fid_mr* registered = nullptr;
+  const int code = ::fi_mr_reg(domain_->domain.get(), region.data(), region.size(),
+                               FI_WRITE | FI_REMOTE_WRITE, 0, key, 0, &registered, nullptr);
+  if (code != 0) return domain_->library->failed("fi_mr_reg", code);
+  Handle<fid_mr> handle(registered);
+  key = ::fi_mr_key(registered);
+  regions_[key] = std::move(handle);
+  return RemoteRegion{0, key, region.size()};
+}
+
+Result<std::unique_ptr<Connection>> FabricTransport::finish(const gate::LinkPtr& link, Helper& helper,
+                                                            TimePoint deadline) {
+  const auto fail = [&](const Error& error) {
+    link->hang_up();
+    return error;
+  };
+  if (Status waited = gate_.wait_for(helper.done(), *link, deadline); !waited) return fail(waited.error());
+  Result<Endpoint> endpoint = helper.take();
+  if (!endpoint) return fail(endpoint.error());
+  Result<std::unique_ptr<FabricConnection>> made =
+      FabricConnection::make(link, gate_.mailbox(), std::move(*endpoint), capabilities_);
+  if (!made) return fail(made.error());
+  return std::unique_ptr<Connection>(std::move(*made));
+}
+
+Result<std::unique_ptr<Connection>> FabricTransport::accept(std::uint64_t request,
+                                                            std::span<const std::byte> private_data) {
+  const TimePoint deadline = SteadyClock::now() + timing_.handshake_max;
+  Result<gate::Gate::Visitor> visitor = gate_.take(request);
+  if (!visitor) return visitor.error();
+  const gate::LinkPtr link = visitor->link;
+  const auto fail = [&](const Error& error) {
+    link->hang_up();
+    return error;
+  };
+  gate::Address local;
+  local.length = sizeof(local.storage);
+  if (::getsockname(link->socket(), reinterpret_cast<sockaddr*>(&local.storage), &local.length) != 0) {
+    return fail({Errc::peer_lost, "the peer left before it was accepted"});
+  }
+  Result<std::shared_ptr<Listener>> listener = Listener::open(domain_, local);
+  if (!listener) return fail(listener.error());
+  AcceptPart part;
+  fill_random(part.nonce);
+  part.port = (*listener)->port;
+  if (Status sent = gate_.send_accept(*link, private_data, std::as_bytes(std::span(&part, 1)), {}); !sent) {
+    return fail(sent.error());
+  }
+  Helper helper([listener = std::move(*listener), nonce = part.nonce](
+                    const Patience& patience) { return accept_one(*listener, nonce, patience); },
+                deadline);
+  return finish(link, helper, deadline);
+}
+
+Result<Transport::Connected> FabricTransport::connect(const std::string& address,
+                                                      std::span<const std::byte> private_data,
+                                                      std::chrono::milliseconds timeout) {
+  const TimePoint deadline = SteadyClock::now() + timeout;
+  Result<gate::Address> parsed = gate::parse_inet(address);
+  if (!parsed) return parsed.error();
+  Result<gate::Gate::Admission> admission = gate_.connect(*parsed, private_data, {}, {}, deadline);
+  if (!admission) return admission.error();
+  const gate::LinkPtr link = admission->link;
+  AcceptPart part;
+  if (admission->acceptance.backend.size() != sizeof(part)) {
+    link->hang_up();
+    return Error(Errc::protocol_error, "the acceptance does not name a data path");
+  }
+  std::memcpy(&part, admission->acceptance.backend.data(), sizeof(part));
+  gate::Address peer = admission->peer;  // Its host, never one that it names.
+  set_port(peer, part.port);
+  Helper helper([domain = domain_, peer, nonce = part.nonce](
+                    const Patience& patience) { return connect_one(domain, peer, nonce, patience); },
+                deadline);
+  Result<std::unique_ptr<Connection>> connection = finish(link, helper, deadline);
+  if (!connection) return connection.error();
+  return Connected{std::move(*connection), std::move(admission->acceptance.private_data)};
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Transport>> open(const Timing& timing) {
+  Result<std::shared_ptr<Domain>> domain = Domain::open();
+  if (!domain) return domain.error();
+  return std::unique_ptr<Transport>(std::make_unique<FabricTransport>(std::move(*domain), timing));
+}
+
+Status preload() {
+  Result<const Library*> loaded = Library::load();
+  if (!loaded) return loaded.error();
+  return {};
+}
+
+}  // namespace sublet::transport::fabric
