@@ -446,7 +446,7 @@ void Agent::start_worker(std::uint32_t function) {
   const std::uint32_t id = next_worker_++;
   local::Fork spec{.worker = id, .region_bytes = options_.region_bytes, .key = wire::worker_key(*key_, id)};
   const std::string shm_path = options_.state_dir + "/w" + std::to_string(id) + ".sock";
-  if (!options_.address.empty()) local::put(spec.tcp_host, options_.address);
+  if (!options_.address.empty()) local::put(spec.tcp_host, options_.address + ":0");
   local::put(spec.shm_path, shm_path);
   if (function != 0) {
     spec.function = function;

@@ -60,7 +60,7 @@ WorkerHarness::Worker WorkerHarness::start(bool preload) {
   worker.socket = std::move(pair.first);
   local::Fork spec{
       .worker = worker.id, .region_bytes = region_bytes, .key = wire::worker_key(node_key_, worker.id)};
-  local::put(spec.tcp_host, "127.0.0.1");
+  local::put(spec.tcp_host, "127.0.0.1:0");
   local::put(spec.shm_path, directory_ + "/w" + std::to_string(worker.id) + ".sock");
   if (preload) {
     spec.function = 1;

@@ -1,0 +1,144 @@
+#include <unistd.h>
+
+#include <array>
+#include <atomic>
+#include <cstdlib>
+#include <filesystem>
+#include <thread>
+
+#include "executor/worker/invoker.hpp"
+#include "tests/catch.hpp"
+
+/// The invocation path of the worker allocates nothing: every allocator call of the thread that runs the
+/// invoker is counted while calls arrive. The counters stand in for malloc itself, so that C libraries
+/// below (libfabric) are counted too.
+namespace {
+
+std::atomic<bool> counting{false};
+std::atomic<pid_t> counted_thread{0};
+std::atomic<std::uint64_t> allocations{0};
+
+void count() noexcept {
+  if (counting.load(std::memory_order_relaxed) &&
+      counted_thread.load(std::memory_order_relaxed) == ::gettid()) {
+    allocations.fetch_add(1, std::memory_order_relaxed);
+  }
+}
+
+}  // namespace
+
+extern "C" {
+void* __libc_malloc(std::size_t bytes);
+void* __libc_calloc(std::size_t count, std::size_t bytes);
+void* __libc_realloc(void* old, std::size_t bytes);
+void* malloc(std::size_t bytes) {
+  count();
+  return __libc_malloc(bytes);
+}
+void* calloc(std::size_t items, std::size_t bytes) {
+  count();
+  return __libc_calloc(items, bytes);
+}
+void* realloc(void* old, std::size_t bytes) {
+  count();
+  return __libc_realloc(old, bytes);
+}
+}
+
+using namespace sublet;
+
+namespace {
+
+/// Both ends of one connection, each serviced by a thread of its own.
+struct Pair {
+  std::unique_ptr<transport::Transport> server;
+  std::unique_ptr<transport::Transport> client;
+  std::unique_ptr<transport::Connection> accepted;
+  std::unique_ptr<transport::Connection> connected;
+
+  Pair(const std::string& name, const memory::Region& served, const memory::Region& own,
+       transport::RemoteRegion& served_key, transport::RemoteRegion& own_key) {
+    const auto directory =
+        std::filesystem::temp_directory_path() / ("sublet-alloc-" + std::to_string(::getpid()) + ".sock");
+    server = transport::open(name).value();
+    client = transport::open(name).value();
+    served_key = server->register_region(served).value();
+    own_key = client->register_region(own).value();
+    const std::string address = server->listen(name == "tcp" ? "127.0.0.1:0" : directory.string()).value();
+    std::atomic<bool> done{false};
+    std::thread accepting([&] {
+      while (!done.load()) {
+        server->service(std::chrono::milliseconds(5));
+        for (const auto& request : server->requests()) accepted = server->accept(request.id, {}).value();
+      }
+    });
+    connected = client->connect(address, {}, std::chrono::seconds(20)).value().connection;
+    done.store(true);
+    accepting.join();
+  }
+};
+
+}  // namespace
+
+TEST_CASE("the counter sees an allocation of the counted thread") {
+  counted_thread.store(::gettid());
+  counting.store(true);
+  void* volatile block = std::malloc(16);
+  std::free(block);
+  counting.store(false);
+  REQUIRE(allocations.exchange(0) == 1);
+}
+
+TEST_CASE("the worker's invocation path allocates nothing") {
+  const std::string name = GENERATE("shm", "tcp");
+  CAPTURE(name);
+  constexpr std::uint16_t calls = 10'000;
+  const auto input = memory::Region::create(std::size_t{8} << 20, "input").value();
+  const auto output = memory::Region::create(std::size_t{9} << 20, "output").value();
+  const auto own = memory::Region::create(std::size_t{1} << 20, "client").value();
+  transport::RemoteRegion input_key;
+  transport::RemoteRegion own_key;
+  Pair pair(name, input, own, input_key, own_key);
+  REQUIRE(pair.accepted != nullptr);
+
+  const wire::Layout layout = wire::layout_of({.slots_log2 = 4, .slot_bytes_log2 = 12}, input.size()).value();
+  const worker::Module module = worker::Module::load(SUBLET_PROBE_FUNCTION).value();
+  worker::Invoker invoker({std::move(pair.accepted), layout, &input, &output}, module);
+  std::thread running([&] {
+    counted_thread.store(::gettid());
+    [[maybe_unused]] const worker::Stop stop = invoker.run();
+    counting.store(false);
+  });
+
+  const wire::Attach attach{.region_base = own_key.base,
+                            .region_key = own_key.key,
+                            .region_bytes = own.size(),
+                            .messages_offset = own.size() - 16 * limits::message_bytes,
+                            .hot_us = 1000};
+  std::memcpy(own.data(), &attach, sizeof(attach));
+  const std::array attaching{std::span<const std::byte>(own.bytes().first(sizeof(attach)))};
+  REQUIRE(
+      pair.connected->write(attaching, input_key, wire::attach_offset, wire::Word{3, 0, 0}.pack(), {}).ok());
+  const wire::RequestHeader header{
+      .entry = 0, .output_offset = 8192, .output_capacity = 1024, .deadline_us = 20'000'000};
+  std::memcpy(own.data() + 64, &header, sizeof(header));
+  const std::array request{std::span<const std::byte>(own.bytes().subspan(64, sizeof(header) + 256))};
+  std::uint16_t replies = 0;
+  for (std::uint16_t call = 1; call <= calls; ++call) {
+    counting.store(call > calls / 2);
+    REQUIRE(pair.connected
+                ->write(request, input_key, layout.slot_offset(0) + wire::header_offset,
+                        wire::Word{1, 0, call}.pack(), {})
+                .ok());
+    std::array<transport::Completion, 1> completion;
+    const TimePoint end = SteadyClock::now() + std::chrono::seconds(20);
+    while (pair.connected->poll(completion) == 0 && SteadyClock::now() < end) std::this_thread::yield();
+    if (completion[0].kind == transport::Completion::Kind::arrival && completion[0].length == 256) ++replies;
+  }
+  counting.store(false);
+  invoker.stop_soon();
+  running.join();
+  REQUIRE(replies == calls);
+  REQUIRE(invoker.calls() == calls);
+  REQUIRE(allocations.exchange(0) == 0);
+}
