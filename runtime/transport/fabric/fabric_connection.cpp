@@ -22,6 +22,10 @@ constexpr std::uint64_t pack_data(std::uint64_t length, std::uint32_t word) noex
   return length << 32U | word;
 }
 
+std::uint64_t number_of(const fi_cq_data_entry& entry) noexcept {
+  return reinterpret_cast<std::uint64_t>(entry.op_context);
+}
+
 }  // namespace
 
 Result<std::unique_ptr<FabricConnection>> FabricConnection::make(gate::LinkPtr link,
@@ -50,9 +54,7 @@ FabricConnection::FabricConnection(gate::LinkPtr link, std::shared_ptr<gate::Gat
       mailbox_(std::move(mailbox)),
       endpoint_(std::move(endpoint)),
       write_bytes_max_(capabilities.write_bytes_max),
-      inline_bytes_(capabilities.inline_bytes) {
-  for (std::uint32_t i = 0; i < window; ++i) places_[i].next_free = i + 1;
-}
+      inline_bytes_(capabilities.inline_bytes) {}
 
 FabricConnection::~FabricConnection() {
   close();
@@ -87,17 +89,18 @@ Status FabricConnection::post(std::span<const std::span<const std::byte>> pieces
   }
   if (total > write_bytes_max_ || offset > remote.bytes || total > remote.bytes - offset)
     return Errc::too_large;
-  if (free_ == window) return Errc::queue_full;
-  Place& place = places_[free_];
+  if (posted_ - completed_ == window) return Errc::queue_full;
+  const std::uint64_t number = posted_ + 1;
+  const bool ask = options.signal || total > unasked_bytes_max || number - asked_ > unasked_max;
   const fi_rma_iov target{remote.base + offset, total, remote.key};
   fi_msg_rma message{};
   message.msg_iov = vectors.data();
   message.iov_count = count;
   message.rma_iov = &target;
   message.rma_iov_count = 1;
-  message.context = &place;
+  message.context = reinterpret_cast<void*>(number);
   message.data = pack_data(total, word);
-  flags |= FI_COMPLETION | (total <= inline_bytes_ ? FI_INJECT : 0);
+  flags |= (ask ? FI_COMPLETION : 0) | (total <= inline_bytes_ ? FI_INJECT : 0);
   const ssize_t code = ::fi_writemsg(endpoint_.endpoint.get(), &message, flags);
   if (code == -FI_EAGAIN) return Errc::queue_full;
   if (code != 0) {
@@ -105,10 +108,9 @@ Status FabricConnection::post(std::span<const std::span<const std::byte>> pieces
     link_->report_broken(Errc::peer_lost);
     return Errc::peer_lost;
   }
-  place.context = options.context;
-  place.signal = options.signal;
-  free_ = place.next_free;
-  ++in_flight_;
+  places_[number % window] = {options.context, options.signal};
+  posted_ = number;
+  if (ask) asked_ = number;
   return {};
 }
 
@@ -138,10 +140,9 @@ std::size_t FabricConnection::poll_queue(std::span<Completion> out) noexcept {
                       .length = entry.data >> 32U};
       continue;
     }
-    Place* place = static_cast<Place*>(entry.op_context);
-    place->next_free = std::exchange(free_, static_cast<std::uint32_t>(place - places_.data()));
-    --in_flight_;
-    if (place->signal) out[count++] = {.kind = Completion::Kind::sent, .context = place->context};
+    completed_ = number_of(entry);
+    const Place& place = places_[completed_ % window];
+    if (place.signal) out[count++] = {.kind = Completion::Kind::sent, .context = place.context};
   }
   return count;
 }
@@ -195,29 +196,29 @@ void FabricConnection::close() noexcept {
   if (std::exchange(closed_, true)) return;
   link_->say_bye();
   // What was written last may still be queued here or unread there: the endpoint stays until the peer
-  // has hung up. `places_` goes with this object, so completions are counted alone from here on.
+  // has hung up.
   struct Linger {
     gate::LinkPtr link;
     Endpoint endpoint;
-    std::uint32_t in_flight;
+    std::uint64_t asked;
+    std::uint64_t completed;
     TimePoint since;
+
     bool operator()(bool at_end) {
       std::array<fi_cq_data_entry, batch> entries;
       ssize_t got = 0;
       while ((got = ::fi_cq_read(endpoint.completions.get(), entries.data(), entries.size())) > 0) {
         for (const fi_cq_data_entry& entry : std::span(entries).first(static_cast<std::size_t>(got))) {
-          if ((entry.flags & FI_REMOTE_WRITE) == 0) --in_flight;
+          if ((entry.flags & FI_REMOTE_WRITE) == 0) completed = number_of(entry);
         }
       }
-      const bool peer_left = !link->up();
-      const bool failed = got < 0 && got != -FI_EAGAIN;
-      const auto patience = at_end && in_flight == 0 ? linger_sent_max : linger_max;
-      if (!peer_left && !failed && SteadyClock::now() - since < patience) return false;
-      link->hang_up();
-      return true;
+      const auto patience = at_end && completed == asked ? linger_sent_max : linger_max;
+      const bool over = !link->up() || got != -FI_EAGAIN || SteadyClock::now() - since > patience;
+      if (over) link->hang_up();
+      return over;
     }
   };
-  auto linger = std::make_shared<Linger>(link_, std::move(endpoint_), in_flight_, SteadyClock::now());
+  auto linger = std::make_shared<Linger>(link_, std::move(endpoint_), asked_, completed_, SteadyClock::now());
   const bool gone = !link_->up() || data_ended_;
   if (gone || !mailbox_->post([linger](bool at_end) { return (*linger)(at_end); })) link_->hang_up();
 }

@@ -36,11 +36,13 @@ class FabricConnection final : public Connection {
   std::string_view transport_name() const noexcept override { return "tcp"; }
 
  private:
-  /// Writes in flight; a completion frees its place.
+  /// Writes in flight, numbered from 1. They complete in order, so one completion accounts for all
+  /// before it and most writes ask for none: each costs the provider two system calls.
   static constexpr std::uint32_t window = 4096;
+  static constexpr std::uint32_t unasked_max = 32;
+  static constexpr std::uint64_t unasked_bytes_max = 64 * 1024;
   struct Place {
     std::uint64_t context = 0;
-    std::uint32_t next_free = 0;
     bool signal = false;
   };
   FabricConnection(gate::LinkPtr link, std::shared_ptr<gate::Gate::Mailbox> mailbox, Endpoint endpoint,
@@ -61,8 +63,9 @@ class FabricConnection final : public Connection {
   std::size_t inline_bytes_ = 0;
   FileDescriptor watch_;  ///< The completion queue and the link's wake in one.
   std::array<Place, window> places_;
-  std::uint32_t free_ = 0;  ///< First free place; `window` is none.
-  std::uint32_t in_flight_ = 0;
+  std::uint64_t posted_ = 0;
+  std::uint64_t asked_ = 0;      ///< Writes up to here were posted with a completion behind them.
+  std::uint64_t completed_ = 0;  ///< Writes known to have left.
   std::uint32_t idle_polls_ = 0;
   std::uint64_t arrivals_ = 0;
   TimePoint end_wait_until_{};
