@@ -81,6 +81,7 @@ class Keeper {
   void finish_errand();
   void take_renewal(const Errand& errand);
   void take_replacement(const Errand& errand);
+  void adopt(const api::GrantedWorker& worker);
   void end_lease(Errc reason);
   [[nodiscard]] std::chrono::milliseconds errand_timeout() const noexcept;
 

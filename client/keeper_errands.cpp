@@ -1,5 +1,5 @@
 // The keeper's requests to the manager: renewals and replacements.
-#include <csignal>
+#include <algorithm>
 #include <system_error>
 #include <utility>
 
@@ -88,13 +88,35 @@ void Keeper::take_renewal(const Errand& errand) {
     if (token.ok()) lease_.calls.renew(worker.node, worker.worker, *token);
   }
   lease_.ownership.unlock();
+  for (const api::GrantedWorker& worker : answer->workers) adopt(worker);
+}
+
+/// A worker of the lease that we do not know replaces one that was lost: that answer never came.
+void Keeper::adopt(const api::GrantedWorker& worker) {
+  const auto same = [&](const Place& place) {
+    return place.grant.node == worker.node && place.grant.worker == worker.worker;
+  };
+  if (std::any_of(places_.begin(), places_.end(), same)) return;
+  const auto lost = std::find_if(places_.begin(), places_.end(),
+                                 [](const Place& place) { return place.state == Place::State::lost; });
+  if (lost == places_.end()) return;
+  lost->grant = worker;
+  lost->state = Place::State::granted;
+  lease_.ownership.lock();
+  ++lease_.replaced;
+  lease_.ownership.unlock();
 }
 
 void Keeper::take_replacement(const Errand& errand) {
   Place& place = places_[errand.place];
   const Result<api::GrantedWorker>& answer = *errand.replacement;
   if (!answer.ok()) {
-    end_lease(answer.error().code());
+    if (answer.error().code() == Errc::not_found) {
+      // Either the lease is gone, or the answer that replaced this worker was lost: a renewal tells.
+      if (lease_.options.renew) renew_at_ = SteadyClock::now();
+    } else {
+      end_lease(answer.error().code());
+    }
     place.state = Place::State::lost;
     place.next_attempt = SteadyClock::now() + place.backoff.next();
     const std::lock_guard lock(mutex_);

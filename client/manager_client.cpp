@@ -61,7 +61,10 @@ Result<api::LeaseGrant> ManagerClient::renew(std::uint64_t lease, std::uint64_t 
 
 Result<api::GrantedWorker> ManagerClient::replace(std::uint64_t lease, const api::ReplaceRequest& lost,
                                                   Timeout timeout) {
-  return ask<api::GrantedWorker>("POST", lease_path(lease) + "/replace", api::to_json(lost), timeout);
+  auto grant = ask<api::LeaseGrant>("POST", lease_path(lease) + "/replace", api::to_json(lost), timeout);
+  if (!grant.ok()) return grant.error();
+  if (grant->workers.size() != 1) return Error(Errc::protocol_error, "a replacement is one worker");
+  return std::move(grant->workers.front());
 }
 
 Status ManagerClient::release(std::uint64_t lease, Timeout timeout) {

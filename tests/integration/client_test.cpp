@@ -1,0 +1,303 @@
+// The client against a real site: manager, agents and workers as processes of their own.
+#include <csignal>
+#include <cstring>
+#include <fstream>
+#include <string>
+#include <thread>
+
+#include "client/manager_client.hpp"
+#include "runtime/base/limits.hpp"
+#include "sdk/cpp/sublet/client.hpp"
+#include "tests/catch.hpp"
+#include "tests/integration/site_fixture.hpp"
+
+using namespace sublet;
+using namespace sublet::test;
+using namespace std::chrono_literals;
+
+namespace {
+
+enum Entry : std::uint32_t { echo, fail, crash, spin, hog };
+
+struct Probe : SiteFixture {
+  explicit Probe(unsigned cores = 4) {
+    start_agent("n1", cores);
+    site().deploy("probe", "1", probe_function()).value();
+  }
+  [[nodiscard]] Site site() const { return Site::connect(url()).value(); }
+  [[nodiscard]] Lease lease(LeaseOptions options = {}) const {
+    options.function = "probe@1";
+    options.wait = 20s;
+    return site().lease(options).value();
+  }
+};
+
+Buffer buffer_with(Lease& lease, std::string_view text) {
+  Buffer buffer = lease.allocate(text.size()).value();
+  std::memcpy(buffer.data(), text.data(), text.size());
+  return buffer;
+}
+
+Buffer number(Lease& lease, std::uint32_t value) {
+  return buffer_with(lease, {reinterpret_cast<const char*>(&value), sizeof(value)});
+}
+
+std::string text_of(const Buffer& buffer, std::size_t bytes) {
+  return {reinterpret_cast<const char*>(buffer.data()), bytes};
+}
+
+}  // namespace
+
+TEST_CASE("a call over each transport") {
+  const Probe probe;
+  const std::string transport = GENERATE("shm", "tcp");
+  Lease lease = probe.lease({.workers = 2, .transports = {transport}});
+  for (const WorkerStatus& worker : lease.workers()) {
+    CHECK(worker.transport == transport);
+    CHECK(worker.node == "n1");
+    CHECK(worker.address != "");
+  }
+  const Buffer input = buffer_with(lease, "hello");
+  Buffer output = lease.allocate(100).value();
+  for (int i = 0; i < 100; ++i) {
+    const std::size_t size = lease.invoke(input, 5, output).value();
+    REQUIRE(text_of(output, size) == "hello");
+  }
+  CHECK(lease.counters().succeeded == 100);
+  CHECK(lease.release().ok());
+  CHECK(lease.release().ok());
+  CHECK(lease.invoke(input, 5, output).error().code() == Errc::closed);
+}
+
+TEST_CASE("many in flight over several workers give each its own result") {
+  const Probe probe;
+  const std::string transport = GENERATE("shm", "tcp");
+  Lease lease = probe.lease({.workers = 3, .transports = {transport}, .in_flight = 16, .slot_bytes = 4096});
+  constexpr std::size_t lanes = 48;
+  constexpr std::size_t rounds = 40;
+  // Sizes on both sides of a slot's room, and none at all.
+  const auto size_of = [](std::size_t call) { return call * 7919 % 9000; };
+  std::vector<Buffer> inputs;
+  std::vector<Buffer> outputs;
+  std::vector<Future> futures(lanes);
+  for (std::size_t lane = 0; lane < lanes; ++lane) {
+    inputs.push_back(lease.allocate(9000).value());
+    outputs.push_back(lease.allocate(9000).value());
+  }
+  const auto check = [&](std::size_t call) {
+    const std::size_t lane = call % lanes;
+    const auto size = futures[lane].wait();
+    REQUIRE(size.ok());
+    REQUIRE(*size == size_of(call));
+    REQUIRE(std::memcmp(outputs[lane].data(), inputs[lane].data(), *size) == 0);
+  };
+  for (std::size_t call = 0; call < lanes * rounds; ++call) {
+    const std::size_t lane = call % lanes;
+    if (call >= lanes) check(call - lanes);
+    std::memset(inputs[lane].data(), static_cast<int>(call * 31 % 251), size_of(call));
+    auto future = lease.submit(inputs[lane], size_of(call), outputs[lane]);
+    REQUIRE(future.ok());
+    futures[lane] = std::move(*future);
+  }
+  for (std::size_t call = lanes * (rounds - 1); call < lanes * rounds; ++call) check(call);
+  CHECK(lease.counters().succeeded == lanes * rounds);
+}
+
+TEST_CASE("an input and an output of several MiB") {
+  const Probe probe;
+  const std::string transport = GENERATE("shm", "tcp");
+  Lease lease = probe.lease({.transports = {transport}});
+  constexpr std::size_t bytes = std::size_t{12} << 20;
+  Buffer input = lease.allocate(bytes).value();
+  Buffer output = lease.allocate(bytes).value();
+  for (std::size_t i = 0; i < bytes; ++i) input.data()[i] = static_cast<std::byte>(i * 2654435761U >> 24U);
+  REQUIRE(lease.invoke(input, bytes, output).value() == bytes);
+  CHECK(std::memcmp(input.data(), output.data(), bytes) == 0);
+  Buffer huge = lease.allocate(std::size_t{65} << 20).value();
+  CHECK(lease.submit(huge, output).error().code() == Errc::too_large);
+}
+
+TEST_CASE("what goes wrong in a function comes back as its status, and the lease goes on") {
+  const Probe probe;
+  const std::string transport = GENERATE("shm", "tcp");
+  Lease lease = probe.lease({.transports = {transport}});
+  const Buffer input = buffer_with(lease, "hello");
+  Buffer output = lease.allocate(64).value();
+  Buffer small = lease.allocate(4).value();
+
+  const Error failed = lease.invoke(input, 5, output, {.entry = fail}).error();
+  CHECK(failed.code() == Errc::function_failed);
+  CHECK(failed.detail() == "failed as asked");
+
+  CHECK(lease.invoke(input, 5, small).error().detail() == "no room for the echo");
+
+  CHECK(lease.invoke(input, 5, output, {.entry = 99}).error().code() == Errc::invalid_argument);
+
+  const Error crashed = lease.invoke(input, 5, output, {.entry = crash}).error();
+  CHECK(crashed.code() == Errc::function_failed);
+  CHECK(crashed.detail() == "the function crashed with signal 11 (SIGSEGV)");
+
+  const Buffer long_time = number(lease, 60'000);
+  const TimePoint start = SteadyClock::now();
+  CHECK(lease.invoke(long_time, 4, output, {.entry = spin, .deadline = 100ms}).error().code() ==
+        Errc::deadline_exceeded);
+  CHECK(SteadyClock::now() - start < 10s);
+
+  Buffer fresh = lease.allocate(64).value();  // The old output is the lost worker's until it is known gone.
+  CHECK(lease.invoke(input, 5, fresh).value() == 5);
+  CHECK(lease.counters().replaced == 2);
+}
+
+TEST_CASE("calls behind a crash run elsewhere") {
+  const Probe probe;
+  const std::string transport = GENERATE("shm", "tcp");
+  Lease lease = probe.lease({.transports = {transport}});
+  const Buffer input = buffer_with(lease, "hello");
+  Buffer broken = lease.allocate(64).value();
+  std::vector<Buffer> outputs;
+  std::vector<Future> futures;
+  Future bad = lease.submit(input, broken, {.entry = crash}).value();
+  for (int i = 0; i < 8; ++i) {
+    outputs.push_back(lease.allocate(64).value());
+    futures.push_back(lease.submit(input, outputs.back()).value());
+  }
+  CHECK(bad.wait().error().code() == Errc::function_failed);
+  for (Future& future : futures) CHECK(future.wait().value() == 5);
+  const LeaseCounters counters = lease.counters();
+  CHECK(counters.submitted == 9);
+  CHECK(counters.succeeded == 8);
+  CHECK(counters.failed == 1);
+}
+
+TEST_CASE("a killed worker is told as lost within the bound and replaced under the same lease") {
+  Probe probe;
+  const std::string transport = GENERATE("shm", "tcp");
+  const bool idempotent = GENERATE(false, true);
+  Lease lease = probe.lease({.transports = {transport}});
+  const Buffer input = number(lease, 300);
+  Buffer output = lease.allocate(64).value();
+  Future future = lease.submit(input, output, {.entry = spin, .idempotent = idempotent}).value();
+  const TimePoint killed = SteadyClock::now();
+  for (const pid_t worker : probe.workers_of(probe.agent(0))) ::kill(worker, SIGKILL);
+  const auto result = future.wait();
+  if (idempotent) {
+    CHECK(result.ok());
+    CHECK(lease.counters().rerun == 1);
+  } else {
+    CHECK(result.error().code() == Errc::worker_lost);
+    CHECK(SteadyClock::now() - killed < limits::peer_lost_max + 2s);
+  }
+  Buffer fresh = lease.allocate(64).value();
+  CHECK(lease.invoke(input, 4, fresh, {.entry = echo}).value() == 4);
+  CHECK(lease.workers()[0].transport == transport);
+  CHECK(lease.counters().replaced >= 1);
+}
+
+TEST_CASE("a stopped worker is lost by its silence") {
+  Probe probe;
+  const std::string transport = GENERATE("shm", "tcp");
+  Lease lease = probe.lease({.transports = {transport}});
+  const Buffer input = number(lease, 10'000);
+  Buffer output = lease.allocate(64).value();
+  Future future = lease.submit(input, output, {.entry = spin}).value();
+  const std::vector<pid_t> workers = probe.workers_of(probe.agent(0));
+  for (const pid_t worker : workers) ::kill(worker, SIGSTOP);
+  const TimePoint stopped = SteadyClock::now();
+  CHECK(future.wait().error().code() == Errc::worker_lost);
+  CHECK(SteadyClock::now() - stopped < limits::peer_lost_max + 3s);
+  for (const pid_t worker : workers) ::kill(worker, SIGKILL);
+}
+
+TEST_CASE("a lease is renewed while it is used and expires when it is not") {
+  const Probe probe;
+  SECTION("renewed") {
+    Lease lease = probe.lease({.ttl = 600ms});
+    const Buffer input = buffer_with(lease, "x");
+    Buffer output = lease.allocate(64).value();
+    const TimePoint start = SteadyClock::now();
+    while (SteadyClock::now() - start < 3s) REQUIRE(lease.invoke(input, 1, output).ok());
+    CHECK(lease.counters().replaced == 0);
+  }
+  SECTION("not renewed") {
+    Lease lease = probe.lease({.ttl = 1500ms, .renew = false});
+    const Buffer input = number(lease, 10'000);
+    Buffer output = lease.allocate(64).value();
+    Future future = lease.submit(input, output, {.entry = spin}).value();
+    CHECK(future.wait().error().code() == Errc::lease_expired);
+    CHECK(lease.submit(input, output).error().code() == Errc::lease_expired);
+  }
+}
+
+TEST_CASE("a revoked lease ends with that status") {
+  Probe probe;
+  Lease lease = probe.lease({.ttl = 2s});
+  const Buffer input = number(lease, 10'000);
+  Buffer output = lease.allocate(64).value();
+  Future future = lease.submit(input, output, {.entry = spin, .idempotent = true}).value();
+  const auto http = control::HttpClient::create(probe.url()).value();
+  control::body_of(http->request("POST", "/v1/leases/" + std::to_string(lease.id()) + "/revoke", "", 5s))
+      .value();
+  CHECK(future.wait().error().code() == Errc::lease_revoked);
+  CHECK(lease.submit(input, output).error().code() == Errc::lease_revoked);
+}
+
+TEST_CASE("calls go on while the manager is away") {
+  Probe probe;
+  Lease lease = probe.lease({.ttl = 60s});
+  const Buffer input = buffer_with(lease, "x");
+  Buffer output = lease.allocate(64).value();
+  probe.manager().signal(SIGKILL);
+  probe.manager().wait();
+  for (int i = 0; i < 100; ++i) REQUIRE(lease.invoke(input, 1, output).ok());
+  CHECK_FALSE(lease.release().ok());
+}
+
+TEST_CASE("a cancelled call that has not begun is not begun") {
+  const Probe probe;
+  Lease lease = probe.lease();
+  const Buffer time = number(lease, 200);
+  Buffer first_output = lease.allocate(64).value();
+  Buffer second_output = lease.allocate(64).value();
+  Future first = lease.submit(time, first_output, {.entry = spin}).value();
+  Future second = lease.submit(time, second_output, {.entry = spin}).value();
+  second.cancel();
+  CHECK(second.wait().error().code() == Errc::cancelled);
+  CHECK(first.wait().ok());
+}
+
+TEST_CASE("futures and buffers may outlive their lease") {
+  const Probe probe;
+  std::optional<Lease> lease = probe.lease();
+  const Buffer time = number(*lease, 2000);
+  Buffer output = lease->allocate(64).value();
+  Future future = lease->submit(time, output, {.entry = spin}).value();
+  Lease moved = std::move(*lease);
+  lease.reset();
+  CHECK_FALSE(future.ready());
+  { const Lease ends = std::move(moved); }
+  CHECK(future.ready());
+  CHECK(future.wait().error().code() == Errc::closed);
+  CHECK(future.wait().error().code() == Errc::closed);
+  CHECK(time.data()[1] == std::byte{2000 >> 8});
+}
+
+TEST_CASE("leases that cannot be had say why") {
+  const Probe probe(2);
+  Site site = probe.site();
+  const auto code = [&](LeaseOptions options) {
+    if (options.function.empty()) options.function = "probe@1";
+    options.wait = 200ms;
+    const auto lease = site.lease(options);
+    REQUIRE_FALSE(lease.ok());
+    CHECK(lease.error().message().size() > 20);
+    return lease.error().code();
+  };
+  CHECK(code({.function = "nothing@1"}) == Errc::not_found);
+  CHECK(code({.workers = 3}) == Errc::no_capacity);
+  CHECK(code({.transports = {"pigeon"}}) == Errc::not_found);
+  CHECK(code({.in_flight = 3}) == Errc::invalid_argument);
+  CHECK(code({.in_flight = 4096, .slot_bytes = std::size_t{1} << 26}) == Errc::invalid_argument);
+  CHECK(Site::connect("http://127.0.0.1:1").error().code() == Errc::unavailable);
+  CHECK(Site::connect("nonsense").error().code() == Errc::invalid_argument);
+  CHECK(site.deploy("probe", "1", SiteFixture::program("sublet")).error().code() == Errc::already_exists);
+}
