@@ -167,6 +167,8 @@ struct Timing {
 /// (see fault/). The first "tcp" in a process loads libfabric (about 0.3 s on Debian 12) and leaves the
 /// process's signal handlers as they were.
 /// @retval Errc::not_found with the names that exist.
+/// @retval Errc::invalid_argument with what is wrong in a fault decorator's name.
+/// @retval Errc::unavailable with the package to install.
 [[nodiscard]] Result<std::unique_ptr<Transport>> open(std::string_view name, const Timing& timing = {});
 
 /// Loads what backends need without opening an endpoint, a device or a thread: what the template
