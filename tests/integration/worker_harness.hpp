@@ -99,6 +99,7 @@ class RawClient {
   [[nodiscard]] Status send_word(wire::RequestKind kind, std::uint16_t slot, std::uint16_t generation);
   /// The next reply, or nothing when the connection is down (see down()) or the time is over.
   [[nodiscard]] std::optional<Reply> next(std::chrono::milliseconds wait_max = std::chrono::seconds(20));
+  void service() { transport_->service(std::chrono::milliseconds(0)); }
   [[nodiscard]] bool down() const noexcept { return down_; }
   [[nodiscard]] std::string output(const Reply& reply) const;
   [[nodiscard]] std::string message(const Reply& reply) const;

@@ -348,3 +348,44 @@ TEST_CASE("a worker without its agent ends, busy or not") {
   REQUIRE_FALSE(client.next().has_value());
   REQUIRE(client.down());
 }
+
+TEST_CASE("while a function computes for ten seconds, large inputs land, calls queue and heartbeats go on") {
+  const std::string transport = GENERATE("shm", "tcp");
+  CAPTURE(transport);
+  WorkerHarness harness;
+  auto worker = harness.start();
+  RawClient client(transport, harness, worker);
+  REQUIRE(client.open(harness.token(worker)).ok());
+  REQUIRE(client.send(RequestKind::invoke, 0, 1, client.header(spin, 0), number(10'000)).ok());
+  const TimePoint begun = SteadyClock::now();
+
+  // Far more than any socket buffers: it is out only when the worker takes it in.
+  const std::array pieces{std::span<const std::byte>(client.region.bytes())};
+  const std::uint64_t large = wire::control_bytes + 16 * 4096;
+  std::uint64_t sent = 0;
+  for (std::uint64_t i = 0; i < 6; ++i) {
+    REQUIRE(client.connection_
+                ->write_silent(pieces[0], client.remote, large + i * client.region.size(),
+                               {.signal = true, .context = i + 1})
+                .ok());
+  }
+  REQUIRE(client.send(RequestKind::invoke, 1, 1, client.header(echo, 1), "meanwhile").ok());
+  std::array<transport::Completion, 1> completion;
+  while (sent < 6 && SteadyClock::now() - begun < std::chrono::seconds(9)) {
+    client.service();
+    if (client.connection_->poll(completion) == 1) {
+      REQUIRE(completion[0].kind == transport::Completion::Kind::sent);
+      ++sent;
+    }
+  }
+  REQUIRE(sent == 6);
+  REQUIRE(SteadyClock::now() - begun < std::chrono::seconds(9));
+
+  const auto spun = client.next();
+  REQUIRE(spun.has_value());
+  REQUIRE(spun->kind() == ReplyKind::ok);
+  REQUIRE(SteadyClock::now() - begun >= std::chrono::seconds(10));
+  const auto echoed = client.next();
+  REQUIRE(echoed.has_value());
+  REQUIRE(client.output(*echoed) == "meanwhile");
+}
