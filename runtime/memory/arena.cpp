@@ -36,7 +36,8 @@ Status Arena::free(const std::byte* block) {
   const auto begin = reinterpret_cast<std::uintptr_t>(memory_.data());
   const auto found = address < begin ? used_.end() : used_.find(address - begin);
   if (found == used_.end()) return Error(Errc::invalid_argument, "no block of this arena begins there");
-  auto [offset, bytes] = *found;
+  std::size_t offset = found->first;
+  std::size_t bytes = found->second;
   used_.erase(found);
   const auto after = free_.find(offset + bytes);
   if (after != free_.end()) {
