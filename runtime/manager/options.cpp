@@ -2,6 +2,7 @@
 
 #include <arpa/inet.h>
 
+#include <algorithm>
 #include <array>
 #include <cxxopts.hpp>
 
@@ -25,7 +26,7 @@ cxxopts::Options describe() {
       ("listen", "Numeric address to listen on", cxxopts::value<std::string>()->default_value("127.0.0.1"),
        "ADDRESS")  //
       ("port", "Port to listen on; 0 picks a free one",
-       cxxopts::value<std::uint16_t>()->default_value("7400"), "PORT")  //
+       cxxopts::value<std::uint64_t>()->default_value("7400"), "PORT")  //
       ("port-file", "Write the port to this file once it is listened on", cxxopts::value<std::string>(),
        "PATH")  //
       ("state-dir",
@@ -49,8 +50,10 @@ Error wrong(const std::string& text) {
 
 Result<CommandLine> checked(const cxxopts::ParseResult& given) {
   if (!given.unmatched().empty()) return wrong("unexpected argument '" + given.unmatched().front() + "'");
+  const std::uint64_t port = given["port"].as<std::uint64_t>();  // As uint16_t it would be cut silently.
+  if (port > UINT16_MAX) return wrong("--port takes 0 to 65535, not " + std::to_string(port));
   Options options{.listen = given["listen"].as<std::string>(),
-                  .port = given["port"].as<std::uint16_t>(),
+                  .port = static_cast<std::uint16_t>(port),
                   .port_file = given.count("port-file") > 0 ? given["port-file"].as<std::string>() : "",
                   .state_dir = given.count("state-dir") > 0 ? given["state-dir"].as<std::string>() : "",
                   .log_level = given["log-level"].as<std::string>(),
