@@ -11,6 +11,7 @@
 #include <cstring>
 #include <filesystem>
 #include <fstream>
+#include <utility>
 
 #include "runtime/wire/handshake.hpp"
 
@@ -141,7 +142,8 @@ void Side::write(std::size_t offset, std::size_t length, std::uint32_t word,
     INFO(written.error().message());
     REQUIRE(written.error().code() == Errc::queue_full);
     REQUIRE(SteadyClock::now() < deadline);
-    (void)connection->poll({});
+    collect(stash_);  // A full queue empties only while its owner takes what has come.
+    serve_if_due();
   }
 }
 
@@ -152,19 +154,22 @@ void Side::serve_if_due() {
   transport->service(0ms);
 }
 
+void Side::collect(std::vector<Completion>& found) {
+  std::array<Completion, 64> batch;
+  const std::size_t count = connection->poll(batch);
+  for (const Completion& completion : std::span(batch).first(count)) {
+    if (completion.kind != Completion::Kind::sent) found.push_back(completion);
+  }
+}
+
 std::vector<Completion> Side::wait(std::chrono::milliseconds limit) {
   const TimePoint deadline = SteadyClock::now() + limit;
-  std::array<Completion, 64> batch;
-  while (SteadyClock::now() < deadline) {
-    const std::size_t count = connection->poll(batch);
-    std::vector<Completion> found;
-    for (const Completion& completion : std::span(batch).first(count)) {
-      if (completion.kind != Completion::Kind::sent) found.push_back(completion);
-    }
-    if (!found.empty()) return found;
+  std::vector<Completion> found = std::exchange(stash_, {});
+  while (found.empty() && SteadyClock::now() < deadline) {
+    collect(found);
     serve_if_due();
   }
-  return {};
+  return found;
 }
 
 Completion Side::wait_down(std::chrono::milliseconds limit) {

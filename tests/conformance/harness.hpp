@@ -86,7 +86,9 @@ class Side {
   std::unique_ptr<Connection> connection;
 
  private:
+  void collect(std::vector<Completion>& found);
   TimePoint next_service_{};
+  std::vector<Completion> stash_;
 };
 
 std::size_t open_descriptors(int process);

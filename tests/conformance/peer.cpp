@@ -113,12 +113,10 @@ class Peer {
                             conformance::reply_slot(slot) * conformance::slot_bytes, completion.length});
         return;
       }
-      case conformance::Kind::sum: {
-        digest_ = conformance::digest(region_.bytes().first(completion.length));
-        std::memcpy(region_.data() + digest_offset, &digest_, sizeof(digest_));
-        backlog_.push_back({completion.word, digest_offset, 0, sizeof(digest_)});
-        return;
-      }
+      case conformance::Kind::sum:
+        return reply_digest(completion.word, completion.length);
+      case conformance::Kind::sum_all:
+        return reply_digest(completion.word, conformance::unwritten_bytes);
       case conformance::Kind::fill:
         for (std::size_t i = 0; i < region_.size(); ++i) region_.data()[i] = conformance::pattern(i, number);
         backlog_.push_back({completion.word, 0, 0, region_.size()});
@@ -143,6 +141,12 @@ class Peer {
     }
   }
 
+  void reply_digest(std::uint32_t word, std::size_t length) {
+    const std::uint64_t digest = conformance::digest(region_.bytes().first(length));
+    std::memcpy(region_.data() + conformance::unwritten_bytes, &digest, sizeof(digest));
+    backlog_.push_back({word, conformance::unwritten_bytes, 0, sizeof(digest)});
+  }
+
   void send_backlog() {
     while (!backlog_.empty()) {
       const Reply reply = backlog_.front();
@@ -161,8 +165,6 @@ class Peer {
     }
   }
 
-  /// One page before the end, which maximal payloads fill after the digest has been taken.
-  static constexpr std::size_t digest_offset = conformance::region_bytes - 4096;
   struct Reply {
     std::uint32_t word;
     std::size_t from;
@@ -175,7 +177,6 @@ class Peer {
   RemoteRegion remote_;
   std::unique_ptr<Connection> connection_;
   std::deque<Reply> backlog_;
-  std::uint64_t digest_ = 0;
   TimePoint next_service_{};
   bool flooding_ = false;
 };

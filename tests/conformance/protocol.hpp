@@ -17,6 +17,7 @@ inline constexpr std::uint32_t slots = region_bytes / slot_bytes;
 enum class Kind : std::uint8_t {
   echo = 1,    ///< Write the same bytes and word back, to reply_slot().
   sum,         ///< Write the digest of the region's first `length` bytes back, as an echo of 8 bytes.
+  sum_all,     ///< The same of the first unwritten_bytes, whatever the length.
   fill,        ///< Write a whole region of pattern `number` back, to its begin, with the same word.
   stall,       ///< Do not poll for `number` milliseconds.
   flood,       ///< Write for ever.
@@ -37,6 +38,8 @@ constexpr std::uint32_t number_of(std::uint32_t word) noexcept {
   return word & 0xFFFFU;
 }
 static_assert(slots <= 256);
+/// Behind it the peer keeps digests that it sends.
+inline constexpr std::size_t unwritten_bytes = region_bytes - 4096;
 /// An answer lies apart from what it answers, or an echo that never came would look right.
 constexpr std::uint32_t reply_slot(std::uint32_t slot) noexcept {
   return (slot + slots / 2) % slots;
