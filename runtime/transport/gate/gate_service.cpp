@@ -139,7 +139,9 @@ void Gate::end(std::uint64_t id, Error failure) noexcept {
     case Stage::asking:
     case Stage::answered:
       ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, entry.link->socket(), nullptr);
-      entry.failure = std::move(failure);
+      entry.failure = failure.code() == Errc::peer_lost
+                          ? Error(Errc::unavailable, "the peer hung up during the handshake")
+                          : std::move(failure);
       entry.stage = Stage::ended;
       return;
     case Stage::ended:
@@ -291,7 +293,9 @@ void Gate::sweep(TimePoint now) {
     Entry& entry = next->second;
     ++next;  // The entry may go below.
     if (entry.stage == Stage::greeting || entry.stage == Stage::waiting) {
-      if (now - entry.since > timing_.handshake_max) remove(id);
+      // Who has said hello waits for us, and we may be busy with the set-up of another for handshake_max.
+      const auto patience = timing_.handshake_max * (entry.stage == Stage::waiting ? 2 : 1);
+      if (now - entry.since > patience) remove(id);
     } else if (entry.stage == Stage::live) {
       if (now - entry.heard > timing_.peer_silent_max) {
         end(id, {Errc::peer_lost, "the peer fell silent"});
