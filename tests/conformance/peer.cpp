@@ -97,6 +97,7 @@ class Peer {
     std::array<pollfd, 2> events{pollfd{connection_->descriptor(), POLLIN, 0},
                                  pollfd{transport_->service_descriptor(), POLLIN, 0}};
     ::poll(events.data(), events.size(), 20);
+    if (events[1].revents != 0) next_service_ = {};
   }
 
   void handle(const Completion& completion) {
