@@ -165,11 +165,11 @@ Process& SiteFixture::start_agent(const std::string& name, unsigned cores, std::
 }
 
 std::vector<pid_t> SiteFixture::workers_of(const Process& agent) const {
-  std::vector<pid_t> leaves;
-  for (const pid_t forker : children_of(agent.pid())) {
-    for (const pid_t worker : children_of(forker)) leaves.push_back(worker);
+  std::vector<pid_t> workers;
+  for (const pid_t child : children_of(agent.pid())) {
+    if (text_of("/proc/" + std::to_string(child) + "/comm") == "sublet-worker") workers.push_back(child);
   }
-  return leaves;
+  return workers;
 }
 
 std::string SiteFixture::program(const std::string& name) {
