@@ -39,8 +39,8 @@ struct LeaseOptions {
       60'000};  ///< The lease ends so long after the last renewal that the manager saw.
   std::chrono::milliseconds wait{5'000};  ///< How long to wait for capacity and for the workers to answer.
   bool renew = true;                      ///< The keeper renews at half of ttl.
-  std::vector<std::string>
-      transports = {};  ///< Allowed ones in order of preference; empty: "shm" on the same machine, then "tcp".
+  std::vector<std::string> transports =
+      {};  ///< Allowed ones in order of preference; empty: "shm" on the same machine, then "tcp".
   std::uint32_t in_flight = 64;    ///< Calls in flight on each worker; a power of two, at most 4096.
   std::size_t slot_bytes = 65536;  ///< Inputs up to slot_bytes - 64 take the shortest way; a power of two.
   std::size_t arena_bytes = std::size_t{256}
