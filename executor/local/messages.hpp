@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <cstdint>
@@ -119,7 +120,7 @@ struct Ended {
 template <std::size_t size>
 void put(std::array<char, size>& room, std::string_view text) noexcept {
   const std::size_t length = std::min(text.size(), size - 1);
-  std::memcpy(room.data(), text.data(), length);
+  std::copy_n(text.data(), length, room.data());
   room[length] = '\0';
 }
 template <std::size_t size>

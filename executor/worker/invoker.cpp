@@ -5,6 +5,7 @@
 #include <sys/eventfd.h>
 #include <sys/timerfd.h>
 
+#include <algorithm>
 #include <cstring>
 
 #include "runtime/base/assert.hpp"
@@ -258,7 +259,7 @@ void Invoker::reply(wire::ReplyKind kind, std::uint16_t slot, std::uint16_t gene
   // Registered, and apart from the slot's stage, which a function that is given up may still write to.
   std::byte* room =
       service_.output->data() + service_.output->size() - text_bytes() + slot * limits::message_bytes;
-  std::memcpy(room, cut.data(), cut.size());
+  std::copy_n(reinterpret_cast<const std::byte*>(cut.data()), cut.size(), room);
   write_reply({room, cut.size()}, messages_offset_ + slot * limits::message_bytes,
               {static_cast<std::uint8_t>(kind), slot, generation}, {});
 }
