@@ -50,11 +50,13 @@ struct Completion {
   Kind kind = Kind::arrival;
   Errc error = Errc::peer_lost;
   std::uint32_t word = 0;
-  std::uint64_t length = 0;  ///< Arrival: bytes written.
+  std::uint64_t length = 0;  ///< Arrival: bytes written, as the writer says: hostile until checked.
   std::uint64_t context = 0;
 };
 
-/// One connected pair. Destroying it closes it and releases its memory; later arrivals do not happen.
+/// One connected pair. Destroying it closes it and releases its memory; nothing arrives or lands in the
+/// registered regions afterwards, nor after `down` was told (on shm: unless the peer was stopped in the
+/// middle of a write and goes on later).
 class Connection {
  public:
   virtual ~Connection() = default;
@@ -82,7 +84,8 @@ class Connection {
   [[nodiscard]] virtual Status write_silent(std::span<const std::byte> piece, const RemoteRegion& remote,
                                             std::uint64_t offset, WriteOptions options) noexcept = 0;
 
-  /// Fills `out` from the front, returns how many. Makes progress. Blocks: never. Allocates: never. Owner
+  /// Fills `out` from the front, returns how many. Makes progress: a full queue empties only while its
+  /// owner polls with room in `out`. Blocks: never. Allocates: never. Owner
   /// thread.
   [[nodiscard]] virtual std::size_t poll(std::span<Completion> out) noexcept = 0;
 
@@ -100,7 +103,8 @@ class Connection {
   /// What the peer said last; empty when it said nothing. Valid after `down`.
   [[nodiscard]] virtual std::span<const std::byte> last_words() const noexcept = 0;
 
-  /// Tells the peer and releases the queue; idempotent. The peer sees `down` with Errc::closed.
+  /// Tells the peer and releases the queue; idempotent. The peer sees what was written before, then
+  /// `down` with Errc::closed. Waits at most 50 ms for large writes that are under way.
   virtual void close() noexcept = 0;
 
   [[nodiscard]] virtual std::string_view transport_name() const noexcept = 0;

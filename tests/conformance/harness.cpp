@@ -114,8 +114,8 @@ bool PeerProcess::alive() const {
 }
 
 Side::Side(const std::string& backend, const Timing& timing)
-    : transport(open(backend, timing).value()),
-      region(memory::Region::create(region_bytes, "conformance").value()),
+    : region(memory::Region::create(region_bytes, "conformance").value()),
+      transport(open(backend, timing).value()),
       own(transport->register_region(region).value()) {}
 
 Result<Transport::Connected> Side::try_connect(const std::string& address,

@@ -79,8 +79,8 @@ class Side {
   void fill(std::size_t offset, std::size_t length, std::uint32_t seed);
   [[nodiscard]] bool holds(std::size_t offset, std::size_t length, std::uint32_t seed) const;
 
+  memory::Region region;  ///< Outlives the transport that it is registered in.
   std::unique_ptr<Transport> transport;
-  memory::Region region;
   RemoteRegion own;
   RemoteRegion remote;
   std::unique_ptr<Connection> connection;

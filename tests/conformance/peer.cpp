@@ -36,7 +36,7 @@ constexpr unsigned lifetime_seconds = 240;
 class Peer {
  public:
   Peer(std::unique_ptr<Transport> transport, memory::Region region)
-      : transport_(std::move(transport)), region_(std::move(region)) {}
+      : region_(std::move(region)), transport_(std::move(transport)) {}
 
   Status start(const std::string& address) {
     Result<RemoteRegion> registered = transport_->register_region(region_);
@@ -172,8 +172,8 @@ class Peer {
     std::size_t to;
     std::uint64_t length;
   };
-  std::unique_ptr<Transport> transport_;
   memory::Region region_;
+  std::unique_ptr<Transport> transport_;
   RemoteRegion own_;
   RemoteRegion remote_;
   std::unique_ptr<Connection> connection_;

@@ -16,7 +16,8 @@ constexpr std::uint32_t idle_polls_per_event_look = 256;
 /// What a peer raised before its end may still be on its way through the data path's own socket.
 constexpr std::chrono::milliseconds end_wait_max{250};
 constexpr std::chrono::milliseconds linger_max{1000};
-constexpr std::chrono::milliseconds linger_sent_max{100};  ///< When nothing is queued and the gate goes.
+constexpr std::chrono::milliseconds linger_at_end_max{100};  ///< When the gate itself goes.
+constexpr std::chrono::milliseconds close_flush_max{50};     ///< For large writes that are under way.
 
 constexpr std::uint64_t pack_data(std::uint64_t length, std::uint32_t word) noexcept {
   return length << 32U | word;
@@ -180,47 +181,43 @@ std::size_t FabricConnection::poll_end(std::span<Completion> out) noexcept {
   }
   end_told_ = true;
   out[0] = {.kind = Completion::Kind::down, .error = link_->cause()};
+  endpoint_.endpoint.reset();  // Nothing lands after the end was told.
   link_->hang_up();
   return 1;
 }
 
 bool FabricConnection::arm() noexcept {
-  if (closed_) return true;
+  if (closed_ || end_told_) return true;
   look_at_events();
   fid* queues[] = {&endpoint_.completions->fid};
   if (::fi_trywait(endpoint_.domain->fabric.get(), queues, 1) != 0) return false;
-  return end_told_ || link_->up_ordered();
+  return link_->up_ordered();
 }
 
 void FabricConnection::close() noexcept {
   if (std::exchange(closed_, true)) return;
+  flush();
   link_->say_bye();
-  // What was written last may still be queued here or unread there: the endpoint stays until the peer
-  // has hung up.
-  struct Linger {
-    gate::LinkPtr link;
-    Endpoint endpoint;
-    std::uint64_t asked;
-    std::uint64_t completed;
-    TimePoint since;
-
-    bool operator()(bool at_end) {
-      std::array<fi_cq_data_entry, batch> entries;
-      ssize_t got = 0;
-      while ((got = ::fi_cq_read(endpoint.completions.get(), entries.data(), entries.size())) > 0) {
-        for (const fi_cq_data_entry& entry : std::span(entries).first(static_cast<std::size_t>(got))) {
-          if ((entry.flags & FI_REMOTE_WRITE) == 0) completed = number_of(entry);
-        }
-      }
-      const auto patience = at_end && completed == asked ? linger_sent_max : linger_max;
-      const bool over = !link->up() || got != -FI_EAGAIN || SteadyClock::now() - since > patience;
-      if (over) link->hang_up();
-      return over;
-    }
-  };
-  auto linger = std::make_shared<Linger>(link_, std::move(endpoint_), asked_, completed_, SteadyClock::now());
   const bool gone = !link_->up() || data_ended_;
-  if (gone || !mailbox_->post([linger](bool at_end) { return (*linger)(at_end); })) link_->hang_up();
+  // Closing a socket with unread bytes takes back what it sent last: the endpoint stays until the peer
+  // has hung up. Nobody polls it, so nothing lands any more; later versions of libfabric poll all
+  // endpoints of a domain together and must close at once.
+  const bool lingers = FI_VERSION_LT(endpoint_.domain->library->version(), FI_VERSION(1, 18));
+  auto kept = std::make_shared<Endpoint>(std::move(endpoint_));
+  const auto wait_for_peer = [kept, link = link_, since = SteadyClock::now()](bool at_end) {
+    const bool over = !link->up() || SteadyClock::now() - since > (at_end ? linger_at_end_max : linger_max);
+    if (over) link->hang_up();
+    return over;
+  };
+  if (gone || !lingers || !mailbox_->post(wait_for_peer)) link_->hang_up();
+}
+
+void FabricConnection::flush() noexcept {
+  const TimePoint deadline = SteadyClock::now() + close_flush_max;
+  std::array<Completion, batch> unwanted;
+  while (completed_ < asked_ && link_->up() && !data_ended_ && SteadyClock::now() < deadline) {
+    (void)poll_queue(unwanted);
+  }
 }
 
 }  // namespace sublet::transport::fabric

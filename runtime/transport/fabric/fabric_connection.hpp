@@ -53,6 +53,7 @@ class FabricConnection final : public Connection {
   [[nodiscard]] std::size_t poll_queue(std::span<Completion> out) noexcept;
   [[nodiscard]] std::size_t poll_end(std::span<Completion> out) noexcept;
   void on_queue_error() noexcept;
+  void flush() noexcept;
   /// Looks whether the provider has told the end of the data path.
   void look_at_events() noexcept;
 

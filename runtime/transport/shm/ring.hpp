@@ -25,11 +25,13 @@ struct RingEntry {
 static_assert(sizeof(RingEntry) == 16 && std::atomic<std::uint32_t>::is_always_lock_free);
 
 struct Ring {
-  alignas(64) std::atomic<std::uint32_t> head{0};   ///< What the reader has taken.
-  alignas(64) std::atomic<std::uint32_t> armed{0};  ///< The reader wants its doorbell rung.
+  alignas(64) std::atomic<std::uint32_t> head{0};     ///< What the reader has taken.
+  alignas(64) std::atomic<std::uint32_t> armed{0};    ///< The reader wants its doorbell rung.
+  std::atomic<std::uint32_t> closed{0};               ///< The reader's memory is no longer to be written.
+  alignas(64) std::atomic<std::uint32_t> writing{0};  ///< The writer is in the reader's memory.
   alignas(64) std::array<RingEntry, ring_entries> entries;
 };
-static_assert(sizeof(Ring) == 128 + sizeof(RingEntry) * ring_entries);
+static_assert(sizeof(Ring) == 192 + sizeof(RingEntry) * ring_entries);
 
 struct ControlBlock {
   Ring to_acceptor;
@@ -47,6 +49,17 @@ class RingWriter {
     // A head that is no place between is a hostile reader's: it harms its own queue alone.
     return tail_ - head_ >= ring_entries;
   }
+  /// Before the reader's memory is written. False when the reader has closed: do not.
+  [[nodiscard]] bool enter() noexcept {
+    // Pairs with shut(): one of the two sees the other.
+    ring_->writing.store(1, std::memory_order_seq_cst);
+    if (ring_->closed.load(std::memory_order_seq_cst) == 0) [[likely]]
+      return true;
+    leave();
+    return false;
+  }
+  void leave() noexcept { ring_->writing.store(0, std::memory_order_release); }
+
   /// After full() was false. What the caller wrote before is visible to the reader with the entry.
   /// @return true when the reader sleeps: ring its doorbell.
   [[nodiscard]] bool push(std::uint32_t word, std::uint64_t length) noexcept {
@@ -84,6 +97,12 @@ class RingReader {
   }
   /// Gives the popped places back to the writer: once a batch.
   void publish() noexcept { ring_->head.store(head_, std::memory_order_release); }
+
+  /// No write of the peer begins after this; one that is under way has ended when it returns true.
+  [[nodiscard]] bool shut() noexcept {
+    ring_->closed.store(1, std::memory_order_seq_cst);
+    return ring_->writing.load(std::memory_order_seq_cst) == 0;
+  }
 
   void arm() noexcept { ring_->armed.store(1, std::memory_order_seq_cst); }
   void disarm() noexcept { ring_->armed.store(0, std::memory_order_relaxed); }

@@ -6,9 +6,13 @@
 #include <utility>
 
 #include "runtime/base/assert.hpp"
+#include "runtime/base/clock.hpp"
 
 namespace sublet::transport::shm {
 namespace {
+
+/// A writer that was stopped or killed inside our memory does not hold us longer.
+constexpr std::chrono::milliseconds shut_max{10};
 
 ControlBlock& block_of(const memory::Region& control) noexcept {
   SUBLET_ASSERT(control.size() >= sizeof(ControlBlock));
@@ -63,10 +67,12 @@ Status ShmConnection::put(std::span<const std::span<const std::byte>> pieces, st
   bool known = false;
   std::byte* target = find(remote.key, remote.base + offset, total, known);
   if (target == nullptr) return known ? Errc::too_large : Errc::permission_denied;
+  if (!writer_.enter()) return Errc::peer_lost;
   for (const auto piece : pieces) {
     if (!piece.empty()) std::memcpy(target, piece.data(), piece.size());
     target += piece.size();
   }
+  writer_.leave();
   return {};
 }
 
@@ -115,6 +121,7 @@ std::size_t ShmConnection::poll_end(std::span<Completion> out) noexcept {
   if (end_told_ || count == out.size()) return count;
   end_told_ = true;
   out[count++] = {.kind = Completion::Kind::down, .error = link_->cause()};
+  shut();
   link_->hang_up();
   return count;
 }
@@ -135,8 +142,14 @@ bool ShmConnection::arm() noexcept {
 
 void ShmConnection::close() noexcept {
   if (std::exchange(closed_, true)) return;
+  shut();
   link_->say_bye();
   link_->hang_up();
+}
+
+void ShmConnection::shut() noexcept {
+  const TimePoint deadline = SteadyClock::now() + shut_max;
+  while (!reader_.shut() && SteadyClock::now() < deadline) cpu_relax();
 }
 
 }  // namespace sublet::transport::shm

@@ -52,6 +52,8 @@ class ShmConnection final : public Connection {
                                 bool& known) noexcept;
   [[nodiscard]] std::size_t poll_ring(std::span<Completion> out) noexcept;
   [[nodiscard]] std::size_t poll_end(std::span<Completion> out) noexcept;
+  /// Ends the peer's writing into our regions.
+  void shut() noexcept;
   void note_sent(const WriteOptions& options) noexcept;
 
   gate::LinkPtr link_;
