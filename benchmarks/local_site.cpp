@@ -53,6 +53,7 @@ Process::Process(const std::vector<std::string>& arguments, const std::filesyste
   if (access(arguments[0].c_str(), X_OK) != 0)
     throw std::runtime_error(arguments[0] + ": " + std::strerror(errno) + ": build or install it first");
   std::vector<char*> words;
+  words.reserve(arguments.size() + 1);
   for (const std::string& argument : arguments) words.push_back(const_cast<char*>(argument.c_str()));
   words.push_back(nullptr);
   const pid_t parent = getpid();
