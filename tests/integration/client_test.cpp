@@ -1,59 +1,13 @@
 // The client against a real site: manager, agents and workers as processes of their own.
 #include <csignal>
-#include <cstring>
 #include <optional>
-#include <string>
-#include <thread>
+#include <vector>
 
-#include "client/manager_client.hpp"
-#include "runtime/base/limits.hpp"
-#include "sdk/cpp/sublet/client.hpp"
 #include "tests/catch.hpp"
-#include "tests/integration/site_fixture.hpp"
+#include "tests/integration/client_probe.hpp"
 
 using namespace sublet;
 using namespace sublet::test;
-using namespace std::chrono_literals;
-
-namespace {
-
-enum Entry : std::uint32_t { echo, fail, crash, spin, hog };
-
-struct Probe : SiteFixture {
-  explicit Probe(unsigned cores = 4) {
-    start_agent("n1", cores);
-    site().deploy("probe", "1", probe_function()).value();
-  }
-  [[nodiscard]] Site site() const { return Site::connect(url()).value(); }
-  [[nodiscard]] Lease lease(LeaseOptions options = {}) const {
-    options.function = "probe@1";
-    options.wait = 20s;
-    return site().lease(options).value();
-  }
-};
-
-Buffer buffer_with(Lease& lease, std::string_view text) {
-  Buffer buffer = lease.allocate(text.size()).value();
-  std::memcpy(buffer.data(), text.data(), text.size());
-  return buffer;
-}
-
-Buffer number(Lease& lease, std::uint32_t value) {
-  return buffer_with(lease, {reinterpret_cast<const char*>(&value), sizeof(value)});
-}
-
-std::string text_of(const Buffer& buffer, std::size_t bytes) {
-  return {reinterpret_cast<const char*>(buffer.data()), bytes};
-}
-
-/// The error of what must have failed.
-template <typename T>
-Error error_of(const Result<T>& result) {
-  if (result.ok()) return Error(Errc::internal, "it succeeded");
-  return result.error();
-}
-
-}  // namespace
 
 TEST_CASE("a call over each transport") {
   const Probe probe;
@@ -177,90 +131,6 @@ TEST_CASE("calls behind a crash run elsewhere") {
   CHECK(counters.failed == 1);
 }
 
-TEST_CASE("a killed worker is told as lost within the bound and replaced under the same lease") {
-  Probe probe;
-  const std::string transport = GENERATE("shm", "tcp");
-  const bool idempotent = GENERATE(false, true);
-  Lease lease = probe.lease({.transports = {transport}});
-  const Buffer input = number(lease, 300);
-  Buffer output = lease.allocate(64).value();
-  Future future = lease.submit(input, output, {.entry = spin, .idempotent = idempotent}).value();
-  REQUIRE_FALSE(probe.workers_of(probe.agent(0)).empty());
-  const TimePoint killed = SteadyClock::now();
-  for (const pid_t worker : probe.workers_of(probe.agent(0))) ::kill(worker, SIGKILL);
-  const auto result = future.wait();
-  if (idempotent) {
-    CHECK(result.ok());
-    CHECK(lease.counters().rerun == 1);
-  } else {
-    CHECK(error_of(result).code() == Errc::worker_lost);
-    CHECK(SteadyClock::now() - killed < limits::peer_lost_max + 2s);
-  }
-  Buffer fresh = lease.allocate(64).value();
-  CHECK(lease.invoke(input, 4, fresh, {.entry = echo}).value() == 4);
-  CHECK(lease.workers()[0].transport == transport);
-  CHECK(lease.counters().replaced >= 1);
-}
-
-TEST_CASE("a stopped worker is lost by its silence") {
-  Probe probe;
-  const std::string transport = GENERATE("shm", "tcp");
-  Lease lease = probe.lease({.transports = {transport}});
-  const Buffer input = number(lease, 10'000);
-  Buffer output = lease.allocate(64).value();
-  Future future = lease.submit(input, output, {.entry = spin}).value();
-  const std::vector<pid_t> workers = probe.workers_of(probe.agent(0));
-  for (const pid_t worker : workers) ::kill(worker, SIGSTOP);
-  const TimePoint stopped = SteadyClock::now();
-  CHECK(error_of(future.wait()).code() == Errc::worker_lost);
-  CHECK(SteadyClock::now() - stopped < limits::peer_lost_max + 3s);
-  for (const pid_t worker : workers) ::kill(worker, SIGKILL);
-}
-
-TEST_CASE("a lease is renewed while it is used and expires when it is not") {
-  const Probe probe;
-  SECTION("renewed") {
-    Lease lease = probe.lease({.ttl = 600ms});
-    const Buffer input = buffer_with(lease, "x");
-    Buffer output = lease.allocate(64).value();
-    const TimePoint start = SteadyClock::now();
-    while (SteadyClock::now() - start < 3s) REQUIRE(lease.invoke(input, 1, output).ok());
-    CHECK(lease.counters().replaced == 0);
-  }
-  SECTION("not renewed") {
-    Lease lease = probe.lease({.ttl = 1500ms, .renew = false});
-    const Buffer input = number(lease, 10'000);
-    Buffer output = lease.allocate(64).value();
-    Future future = lease.submit(input, output, {.entry = spin}).value();
-    CHECK(error_of(future.wait()).code() == Errc::lease_expired);
-    CHECK(error_of(lease.submit(input, output)).code() == Errc::lease_expired);
-  }
-}
-
-TEST_CASE("a revoked lease ends with that status") {
-  Probe probe;
-  Lease lease = probe.lease({.ttl = 2s});
-  const Buffer input = number(lease, 10'000);
-  Buffer output = lease.allocate(64).value();
-  Future future = lease.submit(input, output, {.entry = spin, .idempotent = true}).value();
-  const auto http = control::HttpClient::create(probe.url()).value();
-  control::body_of(http->request("POST", "/v1/leases/" + std::to_string(lease.id()) + "/revoke", "", 5s))
-      .value();
-  CHECK(error_of(future.wait()).code() == Errc::lease_revoked);
-  CHECK(error_of(lease.submit(input, output)).code() == Errc::lease_revoked);
-}
-
-TEST_CASE("calls go on while the manager is away") {
-  Probe probe;
-  Lease lease = probe.lease({.ttl = 60s});
-  const Buffer input = buffer_with(lease, "x");
-  Buffer output = lease.allocate(64).value();
-  probe.manager().signal(SIGKILL);
-  probe.manager().wait();
-  for (int i = 0; i < 100; ++i) REQUIRE(lease.invoke(input, 1, output).ok());
-  CHECK_FALSE(lease.release().ok());
-}
-
 TEST_CASE("a cancelled call that has not begun is not begun") {
   const Probe probe;
   Lease lease = probe.lease();
@@ -309,4 +179,24 @@ TEST_CASE("leases that cannot be had say why") {
   CHECK(error_of(Site::connect("http://127.0.0.1:1")).code() == Errc::unavailable);
   CHECK(error_of(Site::connect("nonsense")).code() == Errc::invalid_argument);
   CHECK(error_of(site.deploy("probe", "1", SiteFixture::program("sublet"))).code() == Errc::already_exists);
+}
+
+TEST_CASE("the user's signal handlers stay the user's") {
+  const Probe probe;
+  std::vector<void (*)(int)> before;
+  const auto handlers = [] {
+    std::vector<void (*)(int)> all;
+    for (int number = 1; number < 32; ++number) {
+      struct sigaction action {};
+      ::sigaction(number, nullptr, &action);
+      all.push_back(action.sa_handler);
+    }
+    return all;
+  };
+  before = handlers();
+  Lease lease = probe.lease({.transports = {"tcp"}});
+  const Buffer input = buffer_with(lease, "x");
+  Buffer output = lease.allocate(64).value();
+  CHECK(lease.invoke(input, 1, output).ok());
+  CHECK(handlers() == before);
 }
