@@ -116,10 +116,9 @@ TEST_CASE("a fault transport's name is checked") {
   REQUIRE(rules->rules.duplicate == 1);
   REQUIRE(rules->rules.error == 0.001);
   REQUIRE(rules->backend == "fault:1::shm");
-  for (const char* name :
-       {"fault", "fault:", "fault:x::shm", "fault:1:shm", "fault:1::", "fault:1:drop=2:shm",
-        "fault:1:drop=-0.1:shm", "fault:1:drop:shm", "fault:1:delay=0.1:shm", "fault:1:delay=0.1/5:shm",
-        "fault:1:delay=0.1/5h:shm", "fault:1:lose=1:shm"}) {
+  for (const char* name : {"fault:", "fault:x::shm", "fault:1:shm", "fault:1::", "fault:1:drop=2:shm",
+                           "fault:1:drop=-0.1:shm", "fault:1:drop:shm", "fault:1:delay=0.1:shm",
+                           "fault:1:delay=0.1/5:shm", "fault:1:delay=0.1/5h:shm", "fault:1:lose=1:shm"}) {
     CAPTURE(name);
     REQUIRE(open(name).error().code() == Errc::invalid_argument);
   }
