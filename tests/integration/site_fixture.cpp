@@ -9,6 +9,7 @@
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <iostream>
 #include <stdexcept>
 #include <thread>
 #include <utility>
@@ -114,7 +115,13 @@ SiteFixture::SiteFixture() {
 
 SiteFixture::~SiteFixture() {
   for (Process& agent : agents_) agent.signal(SIGTERM);
-  for (Process& agent : agents_) agent.wait();
+  for (Process& agent : agents_) {
+    const bool running = agent.pid() > 0;
+    if (running && agent.wait() == -1) {
+      std::cerr << "an agent did not end; its log is in " << directory_ << '\n';
+      std::abort();
+    }
+  }
   manager_.signal(SIGTERM);
   manager_.wait();
   if (std::getenv("SUBLET_KEEP_TEST_LOGS") != nullptr) return;
