@@ -36,7 +36,7 @@ def readme_project(folder: pathlib.Path) -> None:
 
 def build_user(source: pathlib.Path, build: pathlib.Path, prefix: pathlib.Path) -> None:
     run("cmake", "-S", source, "-B", build, "-G", "Ninja", f"-DCMAKE_PREFIX_PATH={prefix}",
-        "-DCMAKE_CXX_FLAGS=-Wall -Wextra -Werror", "-DCMAKE_FIND_USE_PACKAGE_REGISTRY=OFF")
+        "-DCMAKE_CXX_FLAGS=-Wall -Wextra -Werror", "--no-warn-unused-cli", "-DCMAKE_FIND_USE_PACKAGE_REGISTRY=OFF")
     run("cmake", "--build", build)
 
 
@@ -53,6 +53,7 @@ def main() -> None:
             if str(ROOT) in path.read_text():
                 sys.exit(f"the installed {path.relative_to(prefix)} names the folder that it was built in")
 
+        build_user(HERE / "c", folder / "c", prefix)
         build_user(HERE / "user", folder / "proof", prefix)
         print(run(folder / "proof" / "proof"), end="")
         linked = run("ldd", folder / "proof" / "proof")
