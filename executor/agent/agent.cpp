@@ -168,8 +168,18 @@ void Agent::reap() {
       template_again_at_ = SteadyClock::now() + template_pause;
       continue;
     }
-    const auto found = std::find_if(workers_.begin(), workers_.end(),
-                                    [pid](const auto& entry) { return entry.second.pid == pid; });
+    const auto with_pid = [this, pid] {
+      return std::find_if(workers_.begin(), workers_.end(),
+                          [pid](const auto& entry) { return entry.second.pid == pid; });
+    };
+    auto found = with_pid();
+    if (found == workers_.end()) {
+      // It died before the packet that names its process was read.
+      for (auto& [id, worker] : workers_) {
+        if (worker.pid == -1) on_worker_socket(worker);
+      }
+      found = with_pid();
+    }
     if (found == workers_.end()) continue;
     // What it said last is still in its socket.
     on_worker_socket(found->second);
