@@ -111,7 +111,7 @@ class LeaseTable {
   void hear_ready(Node& node, const api::WorkerInfo& info);
   void hear_serving(Node& node, const api::Heartbeat::Serving& serving);
   void forget_absent(Node& node, const std::set<WorkerId>& present);
-  void worker_gone(Node& node, const Worker& worker, bool with_node);
+  void worker_gone(Node& node, Worker& worker, bool with_node);
   void lose_node(Node& node, const std::string& why);
   void end_lease(LeaseId id, const std::string& reason);
   void tell_end(Node& node, LeaseId lease, const std::string& reason);

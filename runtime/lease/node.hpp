@@ -34,6 +34,7 @@ struct Worker {
   api::WorkerInfo info;
   State state = State::ready;
   LeaseId lease = 0;
+  bool foreign = false;  ///< ending: it serves what this manager did not grant; what it holds is unknown.
   std::uint32_t cores = 0;
   std::uint64_t memory_bytes = 0;
   std::uint64_t end_sequence = 0;      ///< ending: the command that told the node.
@@ -51,12 +52,14 @@ struct Node {
   TimePoint heard;
   std::uint32_t cores_held = 0;
   std::uint64_t memory_held = 0;
+  std::uint32_t foreign = 0;  ///< Workers.
   std::map<WorkerId, Worker> workers;
   std::deque<api::Command> commands;  ///< Not yet taken by the node.
   std::uint64_t sequence = 0;         ///< Of the newest command.
   std::uint64_t taken = 0;            ///< The newest command that the node said it has.
 
-  [[nodiscard]] bool admits() const noexcept { return !lost && !drain_ordered && !drain_said; }
+  [[nodiscard]] bool draining() const noexcept { return drain_ordered || drain_said; }
+  [[nodiscard]] bool admits() const noexcept { return !lost && !draining() && foreign == 0; }
   [[nodiscard]] std::uint32_t cores_free() const noexcept {
     return about.cores > cores_held ? about.cores - cores_held : 0;
   }
@@ -76,15 +79,12 @@ struct Node {
     cores_held += cores;
     memory_held += memory_bytes;
   }
+  /// What the worker held is free; the worker itself is ready again, or the caller removes it.
   void give_back(Worker& worker) noexcept {
     cores_held -= worker.cores;
     memory_held -= worker.memory_bytes;
-    worker.state = Worker::State::ready;
-    worker.lease = 0;
-    worker.cores = 0;
-    worker.memory_bytes = 0;
-    worker.end_sequence = 0;
-    worker.heartbeats_since = 0;
+    foreign -= worker.foreign ? 1 : 0;
+    worker = Worker{.info = std::move(worker.info)};
   }
 };
 

@@ -112,16 +112,18 @@ void LeaseTable::hear_ready(Node& node, const api::WorkerInfo& info) {
 }
 
 void LeaseTable::hear_serving(Node& node, const api::Heartbeat::Serving& serving) {
-  const auto [at, fresh] = node.workers.try_emplace(serving.worker);
-  Worker& worker = at->second;
+  Worker& worker = node.workers[serving.worker];
   if (worker.lease == serving.lease && worker.state == Worker::State::granted) {
     worker.state = Worker::State::serving;
   }
   if (worker.lease == serving.lease) return;
   // It serves what was granted by nobody known: by a manager or a registration before this one.
   worker_gone(node, worker, false);
-  worker = Worker{.state = Worker::State::ending, .lease = serving.lease};
   worker.info.id = serving.worker;
+  worker.state = Worker::State::ending;
+  worker.lease = serving.lease;
+  worker.foreign = true;
+  ++node.foreign;
   const auto active = leases_.find(serving.lease);
   const bool lease_is_here =
       active != leases_.end() &&
@@ -133,15 +135,15 @@ void LeaseTable::hear_serving(Node& node, const api::Heartbeat::Serving& serving
                                        .worker = lease_is_here ? serving.worker : 0});
 }
 
-/// Frees what the worker held and marks its place in an active lease. The caller removes it.
-void LeaseTable::worker_gone(Node& node, const Worker& worker, bool with_node) {
-  node.cores_held -= worker.cores;
-  node.memory_held -= worker.memory_bytes;
-  if (worker.cores > 0) changes_.capacity = true;
-  if (worker.state != Worker::State::granted && worker.state != Worker::State::serving) return;
-  Lease& lease = leases_.at(worker.lease);
+/// Frees what the worker held and marks its place in an active lease. It is left as a ready one.
+void LeaseTable::worker_gone(Node& node, Worker& worker, bool with_node) {
+  const Worker was = worker;
+  node.give_back(worker);
+  changes_.capacity = changes_.capacity || was.lease != 0;
+  if (was.state != Worker::State::granted && was.state != Worker::State::serving) return;
+  Lease& lease = leases_.at(was.lease);
   for (Place& place : lease.places) {
-    if (!place.live || place.node != node.id || place.worker != worker.info.id) continue;
+    if (!place.live || place.node != node.id || place.worker != was.info.id) continue;
     place.live = false;
     lease.node_lost = lease.node_lost || with_node;
     ++counts_.workers_lost;
@@ -149,7 +151,7 @@ void LeaseTable::worker_gone(Node& node, const Worker& worker, bool with_node) {
 }
 
 void LeaseTable::lose_node(Node& node, const std::string& why) {
-  for (const auto& [id, worker] : node.workers) worker_gone(node, worker, true);
+  for (auto& [id, worker] : node.workers) worker_gone(node, worker, true);
   node.workers.clear();
   node.commands.clear();
   node.lost = true;

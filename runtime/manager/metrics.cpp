@@ -36,7 +36,7 @@ void nodes_and_workers(std::string& out, const lease::LeaseTable& table) {
   constexpr std::array names{"ready", "granted", "serving", "ending"};
   Labelled cores{{label("state", "total"), 0}, {label("state", "leased"), 0}};
   for (const auto& [id, node] : table.state()) {
-    ++nodes[label("state", node.lost ? "lost" : node.admits() ? "up" : "draining")];
+    ++nodes[label("state", node.lost ? "lost" : node.draining() ? "draining" : "up")];
     for (const auto& [worker_id, worker] : node.workers) {
       ++workers[label("state", names.at(static_cast<std::size_t>(worker.state)))];
     }
