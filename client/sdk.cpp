@@ -1,8 +1,8 @@
 // The public classes of sdk/cpp: thin, over LeaseState and ManagerClient.
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <fstream>
-#include <iterator>
 #include <utility>
 
 #include "client/lease_state.hpp"
@@ -154,13 +154,16 @@ Status Site::deploy(const std::string& name, const std::string& version, const s
   if (!state_) return Errc::closed;
   std::ifstream file(path, std::ios::binary | std::ios::ate);
   if (!file) return Error(Errc::not_found, path + ": " + std::strerror(errno));
-  if (static_cast<std::uint64_t>(file.tellg()) > limits::function_bytes_max) {
+  const std::streamoff bytes = file.tellg();
+  if (bytes > static_cast<std::streamoff>(limits::function_bytes_max)) {
     return Error(Errc::too_large,
                  path + " is larger than " + std::to_string(limits::function_bytes_max) + " bytes");
   }
+  std::string library(static_cast<std::size_t>(std::max<std::streamoff>(bytes, 0)), '\0');
   file.seekg(0);
-  std::string library((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
-  if (file.bad() || library.empty()) return Error(Errc::io_error, path + " cannot be read or is empty");
+  if (bytes <= 0 || !file.read(library.data(), bytes)) {
+    return Error(Errc::io_error, path + " cannot be read or is empty");
+  }
   const auto deployed = state_->manager->deploy(name, version, std::move(library), state_->options.timeout);
   return deployed.ok() ? Status{} : deployed.error();
 }
