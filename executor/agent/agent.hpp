@@ -30,6 +30,7 @@ class Agent {
 
   [[nodiscard]] Status set_up();
   [[nodiscard]] Status start_template();
+  void watch_worker(const WorkerProcess& worker);
   void wait();
   void on_signals();
   void reap();
@@ -48,6 +49,8 @@ class Agent {
   void retry_attaching();
   void start_drain();
   void check_times();
+
+  // pool.cpp
   void fill_pool();
   void start_worker(std::uint32_t function);
   [[nodiscard]] std::uint32_t count(State state, std::uint32_t function) const;
