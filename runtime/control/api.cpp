@@ -135,7 +135,8 @@ void read(const json::value& from, T& into, const std::string& path) {
     into.clear();
     into.reserve(from.get_array().size());
     for (const json::value& element : from.get_array()) {
-      read(element, into.emplace_back(), path + "[" + std::to_string(into.size() - 1) + "]");
+      const std::string here = path + "[" + std::to_string(into.size()) + "]";
+      read(element, into.emplace_back(), here);
     }
   } else if constexpr (std::is_same_v<T, std::map<std::string, std::string>>) {
     if (!from.is_object()) throw Wrong{path, "must be an object of strings"};

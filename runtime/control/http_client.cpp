@@ -147,18 +147,18 @@ bool HttpClient::Impl::kept_open() noexcept {
 }
 
 Result<HttpAnswer> HttpClient::Impl::exchange_once(const Request& request, bool& lost_before_answer) {
-  error_code error = run([&](auto handler) { http::async_write(*stream, request, std::move(handler)); });
-  if (error) {
-    lost_before_answer = error != beast::error::timeout;
-    return explain("sending", error);
-  }
+  const error_code unsent =
+      run([&](auto handler) { http::async_write(*stream, request, std::move(handler)); });
+  if (unsent == beast::error::timeout || cancelled) return explain("sending", unsent);
+  // A server that refuses a request may close before it has all of it: the answer says why.
   Response response;
   response.header_limit(limits::http_header_bytes_max);
   response.body_limit(limits::function_bytes_max);
-  error = run([&](auto handler) { http::async_read(*stream, buffer, response, std::move(handler)); });
+  const error_code error =
+      run([&](auto handler) { http::async_read(*stream, buffer, response, std::move(handler)); });
   if (error) {
     lost_before_answer = error != beast::error::timeout && !response.got_some();
-    return explain("waiting for the answer", error);
+    return unsent ? explain("sending", unsent) : explain("waiting for the answer", error);
   }
   HttpAnswer answer;
   answer.status = response.get().result_int();
@@ -168,7 +168,7 @@ Result<HttpAnswer> HttpClient::Impl::exchange_once(const Request& request, bool&
                    [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; });
     answer.headers[name] = std::string(field.value());
   }
-  if (!response.get().keep_alive()) close();
+  if (unsent || !response.get().keep_alive()) close();
   answer.body = std::move(response.get().body());
   return answer;
 }
