@@ -26,7 +26,8 @@ constexpr milliseconds attach_max{1'000};  ///< Waiting for cores that ending wo
 constexpr milliseconds fetch_wait_max{30'000};
 constexpr milliseconds template_pause{1'000};
 constexpr milliseconds leave_max{1'000};
-constexpr milliseconds end_grace{1'000};  ///< A worker that ends by itself is killed after this.
+constexpr milliseconds idle_end_grace{100};  ///< A worker without a client that is told to end.
+constexpr milliseconds end_grace{1'000};     ///< A worker that ends by itself is killed after this.
 
 enum Source : std::uint64_t {
   source_signals = 0,
@@ -353,12 +354,15 @@ void Agent::on_link() {
 }
 
 void Agent::on_command(const api::Command& command) {
-  if (command.kind == "end_lease") {
+  if (command.kind == "end_lease" || command.kind == "end_worker") {
     const auto reason = command.reason == "released"  ? local::EndReason::released
                         : command.reason == "expired" ? local::EndReason::expired
                                                       : local::EndReason::revoked;
+    const bool whole = command.kind == "end_lease";
     for (auto& [id, worker] : workers_) {
-      if (worker.token && worker.token->lease == command.lease) end_worker(worker, reason);
+      const bool meant =
+          worker.token && worker.token->lease == command.lease && (whole || id == command.worker);
+      if (meant) end_worker(worker, reason);
     }
   } else if (command.kind == "fetch_function") {
     if (functions_.find(command.function) == functions_.end()) link_.fetch(command.function);
@@ -385,8 +389,10 @@ void Agent::on_command(const api::Command& command) {
 void Agent::end_worker(WorkerProcess& worker, local::EndReason reason) {
   if (worker.state == State::ending) return;
   worker.told = reason;
+  // Only calls in flight earn a grace.
+  const bool serving = worker.state == State::serving;
+  worker.kill_at = SteadyClock::now() + (serving ? options_.drain : std::min(options_.drain, idle_end_grace));
   if (worker.state != State::starting) worker.state = State::ending;
-  worker.kill_at = SteadyClock::now() + options_.drain;
   const local::End end{.reason = reason};
   if (!local::send(worker.socket.get(), end)) worker.kill_at = SteadyClock::now();
   changed_ = true;
