@@ -45,6 +45,7 @@ Result<std::uint32_t> WorkerLink::send(const Call& call, std::uint32_t call_inde
   ++busy_;
   ++slot.generation;
   slot.busy = true;
+  slot.sequence_before = slot.sequence;
   slot.sequence = ++sequence_;
   slot.call = call_index;
   slot.input_block = call.spec.input_block;

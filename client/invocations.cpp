@@ -65,17 +65,28 @@ void Invocations::renew(std::uint64_t node, std::uint32_t worker, const wire::Si
   }
 }
 
+/// The place in the order of sends that the worker's last words name; nothing when they name none of ours.
+std::optional<std::uint64_t> Invocations::named_sequence(const WorkerLink& link,
+                                                         const wire::LastWords& words) noexcept {
+  if (words.magic != wire::LastWords::magic_value) return std::nullopt;
+  if (words.signal == 0 && words.slot == wire::LastWords::no_slot) return 0;
+  if (words.slot >= link.slots()) return std::nullopt;
+  const Slot& named = link.slot(words.slot);
+  const bool now = named.sequence != 0 && named.generation == words.generation;
+  if (now && (words.signal == 0 || named.busy)) return named.sequence;
+  // The slot was free as soon as the answer came: its next call may be on its way already.
+  const bool before = named.sequence_before != 0 && named.busy &&
+                      named.generation == static_cast<std::uint16_t>(words.generation + 1);
+  if (before && words.signal == 0) return named.sequence_before;
+  return std::nullopt;
+}
+
 void Invocations::lose(WorkerLink& link, Errc error) noexcept {
   const auto words = wire::read_as<wire::LastWords>(link.connection().last_words());
-  const wire::LastWords* last = nullptr;
-  if (words && words->magic == wire::LastWords::magic_value && words->slot < link.slots()) {
-    const Slot& named = link.slot(words->slot);
-    const bool ours = named.sequence != 0 && named.generation == words->generation;
-    if (ours && (words->signal == 0 || named.busy)) last = &*words;
-  }
-  const std::uint64_t last_sequence = last == nullptr ? 0 : link.slot(last->slot).sequence;
+  const std::optional<std::uint64_t> sequence = words ? named_sequence(link, *words) : std::nullopt;
+  const wire::LastWords* last = sequence ? &*words : nullptr;
   for (std::uint32_t slot = 0; slot < link.slots(); ++slot) {
-    if (link.slot(slot).busy) settle_lost(link, slot, last, last_sequence);
+    if (link.slot(slot).busy) settle_lost(link, slot, last, sequence.value_or(0));
   }
   const auto index = static_cast<std::uint32_t>(&link - links_.data());
   lost_.push_back({index, error, link.close()});

@@ -83,6 +83,8 @@ class Invocations {
 
   // Off the data path, when a worker is lost: invocations.cpp.
   void lose(WorkerLink& link, Errc error) noexcept;
+  [[nodiscard]] static std::optional<std::uint64_t> named_sequence(const WorkerLink& link,
+                                                                   const wire::LastWords& words) noexcept;
   void settle_lost(WorkerLink& link, std::uint32_t slot, const wire::LastWords* last,
                    std::uint64_t last_sequence) noexcept;
   void run_again(Call& call) noexcept;

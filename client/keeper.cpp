@@ -74,6 +74,7 @@ Status Keeper::start(const api::LeaseGrant& grant, TimePoint granted) {
   manager_ = std::move(*manager);
   ttl_ = std::chrono::milliseconds(grant.ttl_ms);
   renew_at_ = granted + ttl_ / 2;
+  wanted_until_ = SteadyClock::now() + lease_.options.wait;
   const auto seed = static_cast<std::uint32_t>(
       grant.lease ^ static_cast<std::uint64_t>(granted.time_since_epoch().count()));
   renew_backoff_ = Backoff(std::max(ttl_ / 32, 1ms), std::max(ttl_ / 8, 1ms), seed);
@@ -191,6 +192,7 @@ Status Keeper::connect(std::size_t index, Place& place) {
     auto established = establish(place.grant, way);
     if (!established.ok()) {
       last = established.error();
+      if (!may_pass(last.code())) return last;  // The worker has spoken: another way to it says nothing else.
       continue;
     }
     const transport::RemoteRegion region = (*opened(way.transport))->region;
@@ -205,6 +207,14 @@ Status Keeper::connect(std::size_t index, Place& place) {
   return last;
 }
 
+/// A worker that loads its function answers late. Only while no link of another transport would fall
+/// silent meanwhile, and only as long as the user waits for the lease.
+std::chrono::milliseconds Keeper::patience() const noexcept {
+  if (transports_.size() > 1) return connect_max;
+  const auto left = std::chrono::floor<std::chrono::milliseconds>(wanted_until_ - SteadyClock::now());
+  return std::max(connect_max, left);
+}
+
 Result<Established> Keeper::establish(const api::GrantedWorker& grant, const Endpoint& way) {
   const auto token = wire::parse_token(grant.token);
   if (!token.ok()) return token.error();
@@ -215,7 +225,7 @@ Result<Established> Keeper::establish(const api::GrantedWorker& grant, const End
   const auto by = opened(way.transport);
   if (!by.ok()) return by.error();
   transport::Transport& transport = *(*by)->transport;
-  auto connected = transport.connect(way.address, wire::bytes_of(hello), connect_max);
+  auto connected = transport.connect(way.address, wire::bytes_of(hello), patience());
   if (!connected.ok()) {
     return Error(connected.error().code(), way.transport + " " + way.address + " on node " + grant.node_name +
                                                ": " + connected.error().message());

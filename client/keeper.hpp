@@ -71,6 +71,7 @@ class Keeper {
   void note_lost(std::vector<LostWorker> lost) noexcept;
   void connect_granted() noexcept;
   [[nodiscard]] Status connect(std::size_t index, Place& place);
+  [[nodiscard]] std::chrono::milliseconds patience() const noexcept;
   [[nodiscard]] Result<Established> establish(const api::GrantedWorker& grant, const Endpoint& way);
   [[nodiscard]] Result<Opened*> opened(const std::string& transport);
   void note_connected(const Status& status, Place& place);
@@ -99,6 +100,7 @@ class Keeper {
   std::string machine_;
   std::chrono::milliseconds ttl_{0};
   TimePoint renew_at_;
+  TimePoint wanted_until_;  ///< The user waits for the lease's first connections until then.
   Backoff renew_backoff_;
   bool ended_ = false;
 

@@ -30,8 +30,9 @@ struct WorkerIdentity {
 /// One use of a slot: from the write of a call until the worker has answered it or the connection is
 /// down. Until then the worker may touch the slot, the input and the output, whatever became of the call.
 struct Slot {
-  std::uint64_t sequence = 0;  ///< Order of the sends on this connection.
-  std::uint32_t call = none;   ///< `none` when the call ended before the worker answered.
+  std::uint64_t sequence = 0;         ///< Order of the sends on this connection.
+  std::uint64_t sequence_before = 0;  ///< Of the slot's use before this one.
+  std::uint32_t call = none;          ///< `none` when the call ended before the worker answered.
   std::uint32_t input_block = 0;
   std::uint32_t output_block = 0;
   std::uint64_t output_capacity = 0;

@@ -266,6 +266,10 @@ void Invoker::reply(wire::ReplyKind kind, std::uint16_t slot, std::uint16_t gene
 
 void Invoker::write_reply(std::span<const std::byte> bytes, std::uint64_t offset, wire::Word word,
                           transport::Connection::WriteOptions options) noexcept {
+  if (static_cast<wire::ReplyKind>(word.kind) != wire::ReplyKind::draining) {
+    last_answered_.slot = word.slot;
+    last_answered_.generation = word.generation;
+  }
   const std::array pieces{bytes};
   while (!finished_) {
     const Status written = service_.connection->write(pieces, client_, offset, word.pack(), options);
@@ -296,10 +300,17 @@ void Invoker::refuse_queue(std::string_view why) noexcept {
 }
 
 void Invoker::drain() noexcept {
-  refuse_queue("the worker is leaving; the call was not started");
-  flush(limits::flush_max);
+  say_goodbye("the worker is leaving; the call was not started", limits::flush_max);
   if (!finished_) stop_ = Stop::ordered;
   finished_ = true;
+}
+
+void Invoker::say_goodbye(std::string_view why, std::chrono::milliseconds wait_max) noexcept {
+  refuse_queue(why);
+  flush(wait_max);
+  refuse_queue(why);
+  // What crosses our leaving on its way is not lost either: the client learns that it never started.
+  if (!finished_) service_.connection->say_last_words(wire::bytes_of(last_answered_));
 }
 
 void Invoker::flush(std::chrono::milliseconds wait_max) noexcept {
@@ -315,8 +326,7 @@ void Invoker::flush(std::chrono::milliseconds wait_max) noexcept {
 void Invoker::abandon_running(wire::ReplyKind status, std::string_view why,
                               std::chrono::milliseconds wait_max) noexcept {
   reply(status, running_.slot, running_.generation, why);
-  refuse_queue("the worker is ended; the call was not started");
-  flush(wait_max);
+  say_goodbye("the worker is ended; the call was not started", wait_max);
   service_.connection->close();
 }
 

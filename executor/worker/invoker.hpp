@@ -112,6 +112,8 @@ class Invoker {
                    transport::Connection::WriteOptions options) noexcept;
   void run_function(sublet_call& call) noexcept;
   void drain() noexcept;
+  /// The end in good order: nothing that was sent is left without a word.
+  void say_goodbye(std::string_view why, std::chrono::milliseconds wait_max) noexcept;
   /// Tells the client that this worker drains, behind all replies, and waits until that is out.
   void flush(std::chrono::milliseconds wait_max) noexcept;
   [[nodiscard]] std::size_t text_bytes() const noexcept {
@@ -134,6 +136,7 @@ class Invoker {
   TimePoint busy_at_;
   std::uint32_t idle_polls_ = 0;
   bool attached_ = false;
+  wire::LastWords last_answered_{.slot = wire::LastWords::no_slot};
   bool failed_ = false;
   bool flushed_ = false;
   bool finished_ = false;

@@ -28,6 +28,7 @@ inline constexpr std::uint32_t flag_large_input = 1;
 /// that was sent after the named call has not started.
 struct LastWords {
   static constexpr std::uint32_t magic_value = 0x5453414C;  // "LAST"
+  static constexpr std::uint16_t no_slot = 0xFFFF;          ///< With signal 0: nothing was answered at all.
   std::uint32_t magic = magic_value;
   std::uint16_t slot = 0;  ///< The call that crashed, or with signal 0 the last one that was answered.
   std::uint16_t generation = 0;

@@ -12,7 +12,7 @@ import urllib.error
 import urllib.request
 
 BIN = os.environ["SUBLET_BIN"]
-PROBE = os.environ["SUBLET_PROBE_FUNCTION"]
+FUNCTIONS = os.environ["SUBLET_FUNCTIONS"]
 PATIENCE_S = 30  # Bound of every wait; reaching it is a failure.
 
 # Entries of tests/integration/functions/probe.cpp.
@@ -120,8 +120,11 @@ class Site:
         return wait_until(lambda: (self.node(name) or {}).get("workers_ready", 0) >= workers and self.node(name),
                           f"{workers} ready workers on {name}\n{self.logs()}")
 
+    def deploy(self, name):
+        self.sublet("deploy", f"{name}@1", os.path.join(FUNCTIONS, f"{name}_function.so"), check=True)
+
     def deploy_probe(self):
-        self.sublet("deploy", "probe@1", PROBE, check=True)
+        self.deploy("probe")
 
     def sublet(self, *arguments, data=b"", check=False):
         done = subprocess.run([os.path.join(BIN, "sublet"), *arguments], env=self.env, input=data, capture_output=True,

@@ -390,3 +390,27 @@ TEST_CASE("while a function computes for ten seconds, large inputs land, calls q
   REQUIRE(echoed.has_value());
   REQUIRE(client.output(*echoed) == "meanwhile");
 }
+
+TEST_CASE(
+    "a worker that leaves in order names the last call that it answered, so that later ones did not start") {
+  const std::string transport = GENERATE("shm", "tcp");
+  const bool answered = GENERATE(false, true);
+  CAPTURE(transport, answered);
+  WorkerHarness harness;
+  auto worker = harness.start(true);
+  RawClient client(transport, harness, worker);
+  REQUIRE(client.open(harness.token(worker)).ok());
+  if (answered) {
+    REQUIRE(client.send(RequestKind::invoke, 3, 7, client.header(echo, 3), "before").ok());
+    REQUIRE(client.next().has_value());
+  }
+  REQUIRE(local::send(worker.socket.get(), local::End{.reason = local::EndReason::drained}).ok());
+  while (client.next().has_value()) {
+  }
+  REQUIRE(client.down());
+  const auto last = client.last_words();
+  REQUIRE(last.has_value());
+  REQUIRE(last->signal == 0);
+  REQUIRE(last->slot == (answered ? 3 : wire::LastWords::no_slot));
+  if (answered) REQUIRE(last->generation == 7);
+}
