@@ -16,7 +16,7 @@ std::string offered_by(const api::GrantedWorker& worker, const std::string& this
   std::string text;
   for (const auto& [transport, address] : worker.endpoints) {
     if (!text.empty()) text += ", ";
-    text += transport + " at " + address;
+    text.append(transport).append(" at ").append(address);
     if (!on_one_machine_only(transport)) continue;
     text += worker.machine == this_machine ? "" : " on another machine";
   }

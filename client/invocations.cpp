@@ -99,12 +99,12 @@ void Invocations::settle_lost(WorkerLink& link, std::uint32_t slot, const wire::
   release_slot(link, slot);
   if (index == none) return;
   Call& call = calls_.at(index);
-  if (last != nullptr && sequence > last_sequence) {
-    run_again(call);
-  } else if (last != nullptr && sequence == last_sequence && last->signal != 0) {
+  const bool crashed_it = last != nullptr && sequence == last_sequence && last->signal != 0;
+  const bool not_started = last != nullptr && sequence > last_sequence;
+  if (crashed_it) {
     call.signal = last->signal;
     finish(call, false, Errc::function_failed);
-  } else if (call.spec.idempotent) {
+  } else if (not_started || call.spec.idempotent) {
     run_again(call);
   } else {
     finish(call, false, Errc::worker_lost);

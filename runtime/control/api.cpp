@@ -82,7 +82,7 @@ struct Reader {
 
   template <typename T>
   void operator()(const char* name, T& value, Presence presence = Presence::required) {
-    known.push_back(name);
+    known.emplace_back(name);
     if (const json::value* member = object.if_contains(name)) {
       read(*member, value, child(path, name));
     } else if (presence == Presence::required) {

@@ -65,7 +65,10 @@ Status run(const Options& options) {
 }  // namespace sublet::manager
 
 int main(int argc, char** argv) {
-  using namespace sublet;
+  namespace manager = sublet::manager;
+  namespace log = sublet::log;
+  using sublet::Result;
+  using sublet::Status;
   const Result<manager::CommandLine> line = manager::parse_command_line(argc, argv);
   if (!line) {
     std::cerr << "sublet-manager: " << line.error().detail() << "\n";

@@ -91,6 +91,7 @@ Result<Event> next_event(const Library& library, fid_eq* events, const Patience&
     const ssize_t got = ::fi_eq_sread(events, &event.type, buffer.data(), buffer.size(),
                                       static_cast<int>(event_wait.count()), 0);
     if (got >= static_cast<ssize_t>(front)) {
+      // The pointer is what is copied. NOLINTNEXTLINE(bugprone-sizeof-expression)
       std::memcpy(&event.info, buffer.data() + offsetof(fi_eq_cm_entry, info), sizeof(event.info));
       event.data.assign(buffer.begin() + front, buffer.begin() + got);
       return event;
