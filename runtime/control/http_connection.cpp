@@ -61,7 +61,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   void dispatch();
   void refuse(const Error& error, std::optional<unsigned> status = {},
               std::map<std::string, std::string> headers = {});
-  void watch_peer(std::weak_ptr<Responder::State> waiting);
+  void watch_peer(const std::weak_ptr<Responder::State>& waiting);
   void write(HttpReply reply);
   void linger();
   void linger_read();
@@ -221,7 +221,7 @@ void Connection::dispatch() {
 
 /// While an answer is awaited, notices a peer that goes away. A peer that sends its next request already
 /// is not watched any further: its bytes stay in the socket until their turn.
-void Connection::watch_peer(std::weak_ptr<Responder::State> waiting) {
+void Connection::watch_peer(const std::weak_ptr<Responder::State>& waiting) {
   const auto now_waiting = waiting.lock();
   if (!now_waiting || !now_waiting->connection) return;
   watching_ = true;

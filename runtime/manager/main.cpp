@@ -69,7 +69,7 @@ int main(int argc, char** argv) {
   namespace log = sublet::log;
   using sublet::Result;
   using sublet::Status;
-  const Result<manager::CommandLine> line = manager::parse_command_line(argc, argv);
+  const sublet::Result<manager::CommandLine> line = manager::parse_command_line(argc, argv);
   if (!line) {
     std::cerr << "sublet-manager: " << line.error().detail() << "\n";
     return manager::exit_usage;
@@ -79,7 +79,7 @@ int main(int argc, char** argv) {
     return 0;
   }
   log::start("sublet-manager", log::parse_level(line->options->log_level));
-  if (Status done = manager::run(*line->options); !done) {
+  if (sublet::Status done = manager::run(*line->options); !done) {
     log::error(done.error().message());
     return 1;
   }
