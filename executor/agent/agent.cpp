@@ -281,6 +281,10 @@ void Agent::try_attach(WorkerProcess& worker) {
     answer(worker, Error(Errc::lease_revoked, "the node is draining; ask for another worker"), {});
     return;
   }
+  if (ended_leases_.contains(token.lease)) {
+    answer(worker, Error(Errc::lease_revoked, "the lease has ended; acquire a new one"), {});
+    return;
+  }
   const auto function = functions_.find(token.function);
   if (function == functions_.end()) return;
   const std::uint64_t share = options_.memory_bytes / options_.cores.size() * token.cores;
@@ -359,10 +363,11 @@ void Agent::on_command(const api::Command& command) {
                         : command.reason == "expired" ? local::EndReason::expired
                                                       : local::EndReason::revoked;
     const bool whole = command.kind == "end_lease";
+    if (whole) ended_leases_.add(command.lease);
     for (auto& [id, worker] : workers_) {
-      const bool meant =
-          worker.token && worker.token->lease == command.lease && (whole || id == command.worker);
-      if (meant) end_worker(worker, reason);
+      const bool of_lease = worker.token && worker.token->lease == command.lease;
+      // One that was granted and never used still opens to its token: it goes as well.
+      if (whole ? of_lease : id == command.worker && (of_lease || !worker.token)) end_worker(worker, reason);
     }
   } else if (command.kind == "fetch_function") {
     if (functions_.find(command.function) == functions_.end()) link_.fetch(command.function);

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "executor/agent/core_allocator.hpp"
+#include "executor/agent/ended_leases.hpp"
 #include "executor/agent/manager_link.hpp"
 #include "executor/agent/options.hpp"
 #include "executor/agent/worker_process.hpp"
@@ -70,8 +71,9 @@ class Agent {
   std::uint32_t next_worker_ = 1;
   std::map<std::uint32_t, WorkerProcess> workers_;
   std::map<std::uint32_t, std::string> functions_;  ///< Fetched: number to path.
-  std::vector<std::uint32_t> recent_;               ///< Functions that leases used last, newest first.
-  std::vector<api::Heartbeat::Ended> ended_;        ///< Not published yet.
+  EndedLeases ended_leases_;
+  std::vector<std::uint32_t> recent_;         ///< Functions that leases used last, newest first.
+  std::vector<api::Heartbeat::Ended> ended_;  ///< Not published yet.
   std::uint32_t failed_starts_ = 0;
   std::optional<TimePoint> start_again_at_;
   std::optional<TimePoint> drain_until_;

@@ -183,6 +183,21 @@ class AgentTest(unittest.TestCase):
         self.assertEqual(call.wait(PATIENCE_S), 1)
         self.site.wait_ready()
 
+    def test_a_killed_client_frees_its_worker(self):
+        self.site.start_agent("n1", "--cores", "1")
+        self.site.deploy_probe()
+        for transport in ("shm", "tcp"):
+            with self.subTest(transport=transport):
+                self.site.wait_ready()
+                call = self.site.call_in_background(SPIN, number(60_000), "--transport", transport)
+                self.site.wait_serving()
+                serving = [pid for pid in self.site.workers() if self.busy(pid)]
+                self.assertEqual(len(serving), 1)
+                call.kill()
+                call.wait()
+                wait_until(lambda: serving[0] not in self.site.workers(), "the worker of a dead client ends")
+                wait_until(lambda: self.site.node()["workers_serving"] == 0, "the manager knows")
+
     def test_many_short_leases_leave_nothing(self):
         agent = self.site.start_agent("n1", "--cores", "1")
         self.site.deploy_probe()
