@@ -1,40 +1,13 @@
 // The client's way of a call allocates nothing: every allocator call of the user's thread is counted
-// while calls go out and come back. The counters stand in for malloc itself, so that what a transport's
-// library allocates would be counted too.
-#include <cstdlib>
+// while calls go out and come back.
 #include <cstring>
 #include <string>
 #include <vector>
 
 #include "sdk/cpp/sublet/client.hpp"
 #include "tests/catch.hpp"
+#include "tests/integration/malloc_counter.hpp"
 #include "tests/integration/site_fixture.hpp"
-
-namespace {
-thread_local bool counting = false;
-thread_local std::uint64_t allocations = 0;
-void count() noexcept {
-  if (counting) ++allocations;
-}
-}  // namespace
-
-extern "C" {
-void* __libc_malloc(std::size_t bytes);
-void* __libc_calloc(std::size_t count, std::size_t bytes);
-void* __libc_realloc(void* old, std::size_t bytes);
-void* malloc(std::size_t bytes) {
-  count();
-  return __libc_malloc(bytes);
-}
-void* calloc(std::size_t items, std::size_t bytes) {
-  count();
-  return __libc_calloc(items, bytes);
-}
-void* realloc(void* old, std::size_t bytes) {
-  count();
-  return __libc_realloc(old, bytes);
-}
-}
 
 using namespace sublet;
 using namespace std::chrono_literals;
@@ -68,16 +41,10 @@ TEST_CASE("ten thousand warm calls allocate nothing at the client") {
     return failed;
   };
   REQUIRE(calls(1000) == 0);
-  allocations = 0;
-  counting = true;
+  test::watch_this_thread();
+  test::count_allocations(true);
   const std::uint64_t failed = calls(10'000);
-  counting = false;
+  test::count_allocations(false);
   CHECK(failed == 0);
-  CHECK(allocations == 0);
-  // The counter counts.
-  counting = true;
-  void* volatile probe = std::malloc(16);
-  counting = false;
-  std::free(probe);
-  CHECK(allocations == 1);
+  CHECK(test::take_allocations() == 0);
 }

@@ -8,42 +8,7 @@
 
 #include "executor/worker/invoker.hpp"
 #include "tests/catch.hpp"
-
-/// The invocation path of the worker allocates nothing: every allocator call of the thread that runs the
-/// invoker is counted while calls arrive. The counters stand in for malloc itself, so that C libraries
-/// below (libfabric) are counted too.
-namespace {
-
-std::atomic<bool> counting{false};
-std::atomic<pid_t> counted_thread{0};
-std::atomic<std::uint64_t> allocations{0};
-
-void count() noexcept {
-  if (counting.load(std::memory_order_relaxed) &&
-      counted_thread.load(std::memory_order_relaxed) == ::gettid()) {
-    allocations.fetch_add(1, std::memory_order_relaxed);
-  }
-}
-
-}  // namespace
-
-extern "C" {
-void* __libc_malloc(std::size_t bytes);
-void* __libc_calloc(std::size_t count, std::size_t bytes);
-void* __libc_realloc(void* old, std::size_t bytes);
-void* malloc(std::size_t bytes) {
-  count();
-  return __libc_malloc(bytes);
-}
-void* calloc(std::size_t items, std::size_t bytes) {
-  count();
-  return __libc_calloc(items, bytes);
-}
-void* realloc(void* old, std::size_t bytes) {
-  count();
-  return __libc_realloc(old, bytes);
-}
-}
+#include "tests/integration/malloc_counter.hpp"
 
 using namespace sublet;
 
@@ -80,13 +45,13 @@ struct Pair {
 
 }  // namespace
 
-TEST_CASE("the counter sees an allocation of the counted thread") {
-  counted_thread.store(::gettid());
-  counting.store(true);
+TEST_CASE("the counter sees an allocation of the watched thread") {
+  test::watch_this_thread();
+  test::count_allocations(true);
   void* volatile block = std::malloc(16);
+  test::count_allocations(false);
   std::free(block);
-  counting.store(false);
-  REQUIRE(allocations.exchange(0) == 1);
+  REQUIRE(test::take_allocations() == 1);
 }
 
 TEST_CASE("the worker's invocation path allocates nothing") {
@@ -105,9 +70,9 @@ TEST_CASE("the worker's invocation path allocates nothing") {
   const worker::Module module = worker::Module::load(SUBLET_PROBE_FUNCTION).value();
   worker::Invoker invoker({std::move(pair.accepted), layout, &input, &output}, module);
   std::thread running([&] {
-    counted_thread.store(::gettid());
+    test::watch_this_thread();
     [[maybe_unused]] const worker::Stop stop = invoker.run();
-    counting.store(false);
+    test::count_allocations(false);
   });
 
   const wire::Attach attach{.region_base = own_key.base,
@@ -125,7 +90,7 @@ TEST_CASE("the worker's invocation path allocates nothing") {
   const std::array request{std::span<const std::byte>(own.bytes().subspan(64, sizeof(header) + 256))};
   std::uint16_t replies = 0;
   for (std::uint16_t call = 1; call <= calls; ++call) {
-    counting.store(call > calls / 2);
+    test::count_allocations(call > calls / 2);
     REQUIRE(pair.connected
                 ->write(request, input_key, layout.slot_offset(0) + wire::header_offset,
                         wire::Word{1, 0, call}.pack(), {})
@@ -135,10 +100,10 @@ TEST_CASE("the worker's invocation path allocates nothing") {
     while (pair.connected->poll(completion) == 0 && SteadyClock::now() < end) std::this_thread::yield();
     if (completion[0].kind == transport::Completion::Kind::arrival && completion[0].length == 256) ++replies;
   }
-  counting.store(false);
+  test::count_allocations(false);
   invoker.stop_soon();
   running.join();
   REQUIRE(replies == calls);
   REQUIRE(invoker.calls() == calls);
-  REQUIRE(allocations.exchange(0) == 0);
+  REQUIRE(test::take_allocations() == 0);
 }
