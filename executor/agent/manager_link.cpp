@@ -188,7 +188,7 @@ ManagerLink::Outcome ManagerLink::report_once(control::HttpClient& client) {
   }
   dirty_ = true;
   if (body.error().code() == Errc::not_found) return Outcome::unknown_node;
-  log::warning("heartbeat failed: " + body.error().message());
+  if (!stopping_) log::warning("heartbeat failed: " + body.error().message());
   return Outcome::failed;
 }
 
