@@ -159,10 +159,10 @@ void Keeper::sweep() noexcept {
   ended_ = ended_ || lease_.calls.ended();
   lease_.ownership.unlock();
   if (asleep) lease_.owner_wakeup.wake();  // It was armed before our poll: it must arm again.
-  note_lost(std::move(lost));
+  note_lost(lost);
 }
 
-void Keeper::note_lost(std::vector<LostWorker> lost) noexcept {
+void Keeper::note_lost(const std::vector<LostWorker>& lost) noexcept {
   const TimePoint now = SteadyClock::now();
   for (const LostWorker& worker : lost) {
     Place& place = places_[worker.link];
@@ -197,8 +197,7 @@ Status Keeper::connect(std::size_t index, Place& place) {
     }
     const transport::RemoteRegion region = (*opened(way.transport))->region;
     lease_.ownership.lock();
-    const Status status =
-        lease_.calls.connect(static_cast<std::uint32_t>(index), std::move(*established), region);
+    Status status = lease_.calls.connect(static_cast<std::uint32_t>(index), std::move(*established), region);
     const bool asleep = lease_.owner_asleep;
     lease_.ownership.unlock();
     if (asleep) lease_.owner_wakeup.wake();

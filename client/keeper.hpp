@@ -68,7 +68,7 @@ class Keeper {
   void sleep() noexcept;
   void service() noexcept;
   void sweep() noexcept;
-  void note_lost(std::vector<LostWorker> lost) noexcept;
+  void note_lost(const std::vector<LostWorker>& lost) noexcept;
   void connect_granted() noexcept;
   [[nodiscard]] Status connect(std::size_t index, Place& place);
   [[nodiscard]] std::chrono::milliseconds patience() const noexcept;

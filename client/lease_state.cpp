@@ -185,12 +185,12 @@ LeaseCounters LeaseState::counters() {
 void LeaseState::abandon() noexcept {
   (void)release();
   abandoned_ = true;
-  if (references == 0) delete this;
+  if (references_ == 0) delete this;
 }
 
 void LeaseState::let_go() noexcept {
-  SUBLET_ASSERT(references > 0);
-  if (--references == 0 && abandoned_) delete this;
+  SUBLET_ASSERT(references_ > 0);
+  if (--references_ == 0 && abandoned_) delete this;
 }
 
 }  // namespace sublet

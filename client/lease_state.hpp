@@ -43,7 +43,7 @@ struct LeaseState {
   [[nodiscard]] LeaseCounters counters();
   /// The Lease is gone; the last Buffer or Future deletes the state.
   void abandon() noexcept;
-  void retain() noexcept { ++references; }
+  void retain() noexcept { ++references_; }
   void let_go() noexcept;
 
   // Data path: lease_datapath.cpp. The user's thread.
@@ -88,7 +88,7 @@ struct LeaseState {
   // Of the user's thread.
   std::vector<pollfd> sleep_set_;
   unsigned polls_ = 0;
-  std::size_t references = 0;
+  std::size_t references_ = 0;
   bool abandoned_ = false;
   bool released_ = false;
   Status release_status_;

@@ -140,7 +140,7 @@ Result<Site> Site::connect(const std::string& url, const SiteOptions& options) {
   if (Status ready = (*manager)->check(options.timeout); !ready.ok()) {
     return Error(ready.error().code(), "no manager answers at " + url + ": " + ready.error().message());
   }
-  return Site(std::unique_ptr<State>(new State{url, options, std::move(*manager)}));
+  return Site(std::make_unique<State>(State{url, options, std::move(*manager)}));
 }
 
 Result<Lease> Site::lease(const LeaseOptions& options) {
