@@ -18,10 +18,10 @@ using namespace std::chrono_literals;
 
 constexpr auto list_timeout = 10s;
 constexpr auto deploy_timeout = 120s;
-constexpr double mib = 1024.0 * 1024.0;
+constexpr std::uint64_t mib = std::uint64_t{1} << 20;
 
 std::string in_mib(std::uint64_t bytes) {
-  return std::to_string(static_cast<std::uint64_t>(static_cast<double>(bytes) / mib + 0.5)) + " MiB";
+  return std::to_string((bytes + mib / 2) / mib) + " MiB";
 }
 
 std::string seconds_until(std::uint64_t unix_ms) {
