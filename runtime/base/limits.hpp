@@ -16,9 +16,7 @@ inline constexpr std::uint32_t slots_max = 1U << slots_log2_max;
 inline constexpr std::uint32_t slot_bytes_log2_min = 8;
 inline constexpr std::uint32_t slot_bytes_log2_max = 26;
 inline constexpr std::size_t message_bytes = 256;  ///< Text of a failed call, one area a slot.
-inline constexpr std::size_t worker_region_bytes_default = std::size_t{64} << 20;
 inline constexpr std::size_t worker_region_bytes_max = std::size_t{16} << 30;
-inline constexpr std::size_t client_arena_bytes_default = std::size_t{256} << 20;
 
 // Connections.
 inline constexpr std::size_t connect_private_bytes = 56;  ///< librdmacm, reliable connected, connect request.
@@ -26,14 +24,12 @@ inline constexpr std::size_t accept_private_bytes = 196;  ///< librdmacm, reliab
 inline constexpr std::size_t reject_private_bytes = 148;  ///< librdmacm, reliable connected, reject.
 inline constexpr std::size_t half_open_max = 32;          ///< Handshakes under way on one listener.
 inline constexpr milliseconds handshake_max{2000};        ///< From a peer's connect to its whole hello.
-inline constexpr milliseconds accept_max{
-    60'000};  ///< From the whole hello to the answer: a function may load its model.
+inline constexpr milliseconds accept_max{60'000};  ///< From the whole hello to the answer: a model may load.
 inline constexpr milliseconds heartbeat_interval{250};
 inline constexpr milliseconds peer_silent_max{3000};  ///< Then the peer is lost.
 inline constexpr milliseconds peer_lost_max{4000};    ///< A typed error reaches the owner by then.
 
 // Calls.
-inline constexpr milliseconds call_deadline_default{30'000};
 inline constexpr milliseconds call_deadline_max{24 * 3600 * 1000};
 inline constexpr milliseconds overrun_grace{50};  ///< A function past its deadline by more is ended.
 inline constexpr milliseconds flush_max{200};     ///< For the last replies of a worker that leaves.
