@@ -119,7 +119,7 @@ void Agent::watch_worker(const WorkerProcess& worker) {
 }
 
 void Agent::wait() {
-  std::optional<TimePoint> next = drain_until_;
+  std::optional<TimePoint> next;
   const auto sooner = [&next](const std::optional<TimePoint>& time) {
     if (time && (!next || *time < *next)) next = time;
   };
@@ -381,10 +381,7 @@ void Agent::on_command(const api::Command& command) {
   } else if (command.kind == "drain") {
     start_drain();
   } else if (command.kind == "undrain") {
-    if (!leaving_) {
-      draining_ = false;
-      drain_until_.reset();
-    }
+    draining_ = leaving_;
   } else {
     log::warning("the manager sent a command that this agent does not know: " + command.kind +
                  "; update the older side");
@@ -407,7 +404,6 @@ void Agent::start_drain() {
   if (draining_) return;
   draining_ = true;
   log::info("draining: calls in flight have " + std::to_string(options_.drain.count()) + " ms");
-  drain_until_ = SteadyClock::now() + options_.drain;
   for (auto& [id, worker] : workers_) end_worker(worker, local::EndReason::drained);
   changed_ = true;
 }
@@ -419,7 +415,6 @@ void Agent::check_times() {
     if (Status started = start_template(); !started) template_again_at_ = now + template_pause;
   }
   if (start_again_at_ && now >= *start_again_at_) start_again_at_.reset();
-  if (drain_until_ && now >= *drain_until_) drain_until_.reset();
   for (auto& [id, worker] : workers_) {
     if (worker.refuse_at && now >= *worker.refuse_at) {
       answer(worker, Error(Errc::no_capacity, "the node's cores or memory are taken; ask for another worker"),

@@ -76,7 +76,6 @@ class Agent {
   std::vector<api::Heartbeat::Ended> ended_;  ///< Not published yet.
   std::uint32_t failed_starts_ = 0;
   std::optional<TimePoint> start_again_at_;
-  std::optional<TimePoint> drain_until_;
   bool draining_ = false;
   bool leaving_ = false;
   bool changed_ = false;
