@@ -11,8 +11,8 @@
 
 /// The bodies of the manager's HTTP API as types. docs/api.yaml is their reference; JSON member names
 /// equal the field names. Parsing refuses wrong types, missing members and unknown members with
-/// invalid_argument and the member's name: what a peer sends is hostile until checked. Of LeaseRequest
-/// all but `function` may be missing, and `wait_ms` of ReplaceRequest: the defaults below hold.
+/// invalid_argument and the member's name: what a peer sends is hostile until checked. A request's member
+/// with a default below may be missing: then the default holds.
 namespace sublet::api {
 
 /// One worker process as its agent publishes it, once it listens and its memory is registered.
@@ -31,6 +31,7 @@ struct NodeRegistration {
   std::uint64_t memory_bytes = 0;
   std::uint64_t worker_region_bytes = 0;
   std::string version;
+  std::uint32_t gpus = 0;
 };
 struct NodeRegistered {
   std::uint64_t node = 0;
@@ -39,8 +40,23 @@ struct NodeRegistered {
   std::uint64_t time_ms = 0;  ///< The manager's clock (Unix, ms).
 };
 
+/// What the worker processes of one lease on one node have done: totals since the worker's start, so that
+/// saying it twice, late or after a restart changes nothing.
+struct WorkerUsage {
+  std::uint64_t id = 0;  ///< Random, below 2^53: this worker process and no other, on any node, ever.
+  std::uint64_t lease = 0;
+  std::uint64_t calls_started = 0;  ///< Handed to the function.
+  std::uint64_t calls = 0;          ///< Of these, those that the function returned from.
+  std::uint64_t execution_ns = 0;   ///< Inside the function.
+  std::uint64_t hot_ns = 0;         ///< Polling for the next call.
+};
+
 /// POST /v1/nodes/{id}/heartbeat: the whole truth about the node's workers, replacing what was said before.
+/// One that ends something or accounts for an ended worker is answered once that is on disk.
 struct Heartbeat {
+  /// `ready`, `serving` and `draining` are as in the heartbeat before, and empty here. Only for a manager
+  /// that did not ask to say everything again.
+  bool unchanged = false;
   std::vector<WorkerInfo> ready;  ///< Waiting for a lease.
   struct Serving {
     std::uint32_t worker = 0;
@@ -56,9 +72,12 @@ struct Heartbeat {
   };
   std::vector<Ended> ended;
   bool draining = false;
+  /// Of workers whose numbers have changed since a heartbeat was answered; an ended worker's last ones.
+  std::vector<WorkerUsage> usage;
 };
 struct HeartbeatAnswer {
   std::uint64_t time_ms = 0;
+  bool resend = false;  ///< Say everything in the next heartbeat: the manager does not have it.
 };
 
 /// GET /v1/nodes/{id}/commands?after=N: answered when there is one or after command_wait_max.
@@ -98,7 +117,9 @@ struct LeaseRequest {
   std::uint64_t ttl_ms = 60'000;   ///< Time to live without renewal.
   std::uint64_t wait_ms = 0;       ///< How long the request may wait for capacity before it is refused.
   std::vector<std::string>
-      transports;  ///< In order of preference; empty: the client's own choice among what is offered.
+      transports;          ///< In order of preference; empty: the client's own choice among what is offered.
+  std::uint32_t gpus = 0;  ///< For each worker.
+  std::string placement;   ///< "spread" over nodes or "pack" onto few; empty: the manager's default.
 };
 
 /// One worker of a lease: where it is and what opens it.
@@ -136,10 +157,13 @@ struct LeaseInfo {
   std::string tenant;
   std::string function_name;
   std::string state;   ///< "active" or "ended".
-  std::string reason;  ///< Why it ended: "released", "expired", "revoked", "node_lost"; empty while active.
+  std::string reason;  ///< Why it ended: "released", "expired", "revoked", "node_lost", "not_recorded" (the
+                       ///< manager could not write it down, and refused it); empty while active.
   std::uint32_t cores = 0;
   std::uint64_t memory_bytes = 0;
+  std::uint64_t granted_ms = 0;
   std::uint64_t expiry_ms = 0;
+  std::uint64_t ended_ms = 0;          ///< 0 while active.
   std::vector<GrantedWorker> workers;  ///< Without tokens.
 };
 struct Leases {
@@ -150,23 +174,73 @@ struct Leases {
 struct NodeInfo {
   std::uint64_t node = 0;
   std::string name;
-  std::string state;  ///< "up", "draining" or "lost".
+  std::string state;  ///< "up", "cordoned" (no new leases), "draining", "probation" (it was lost too often
+                      ///< to be granted at once) or "lost".
   std::uint32_t cores = 0;
   std::uint32_t cores_leased = 0;
   std::uint64_t memory_bytes = 0;
   std::uint64_t memory_leased = 0;
   std::uint32_t workers_ready = 0;
   std::uint32_t workers_serving = 0;
+  std::uint32_t gpus = 0;
+  std::uint32_t gpus_leased = 0;
   std::uint64_t silent_ms = 0;
+  std::uint64_t probation_ms = 0;  ///< Until it is granted again, if it keeps being heard.
+  std::string version;             ///< Of its agent.
 };
 struct Nodes {
   std::vector<NodeInfo> nodes;
 };
 
+/// GET /v1/usage?by=lease|worker|tenant|function&tenant=T&function=NAME[@VERSION]&format=json|csv
+struct UsageRow {
+  std::uint64_t lease = 0;    ///< by=lease and by=worker; otherwise 0.
+  std::uint64_t worker = 0;   ///< by=worker: WorkerUsage::id; otherwise 0.
+  std::string tenant;         ///< Empty in by=function.
+  std::string function_name;  ///< "name@version"; empty in by=tenant.
+  std::string state;          ///< by=lease: "active" or the reason why it ended.
+  std::uint64_t leases = 0;
+  std::uint64_t workers = 0;  ///< Worker processes that served, replaced ones included.
+  std::uint64_t calls_started = 0;
+  std::uint64_t calls = 0;
+  std::uint64_t execution_ns = 0;
+  std::uint64_t hot_ns = 0;
+  std::uint64_t lease_ns = 0;  ///< Each worker from its grant to its end, summed.
+  std::uint64_t core_ns = 0;   ///< The same times the cores of the worker.
+  std::uint64_t gpu_ns = 0;    ///< The same times its GPUs.
+};
+struct Usage {
+  std::uint64_t time_ms = 0;  ///< When this was so.
+  std::vector<UsageRow> rows;
+};
+
+/// GET /v1/tenants: those that hold or wait for something, or have a share or quota of their own.
+struct TenantInfo {
+  std::string tenant;
+  std::uint32_t share = 1;       ///< Weight among those that wait.
+  std::uint32_t cores_max = 0;   ///< 0: no quota.
+  std::uint32_t leases_max = 0;  ///< 0: no quota.
+  std::uint32_t cores = 0;       ///< Held now.
+  std::uint32_t leases = 0;
+  std::uint32_t waiting = 0;  ///< Requests.
+};
+struct Tenants {
+  std::vector<TenantInfo> tenants;
+};
+
+/// GET /healthz
+struct Health {
+  std::string status;  ///< "ok"
+  std::string version;
+  std::uint64_t time_ms = 0;  ///< The clock of leases; see docs/operations.md on jumps of the wall clock.
+  std::uint64_t started_ms = 0;
+};
+
 /// Every refusal: HTTP status 4xx or 5xx with this body.
 struct ErrorBody {
-  std::string error;    ///< sublet::name(Errc)
-  std::string message;  ///< What to do.
+  std::string error;                 ///< sublet::name(Errc)
+  std::string message;               ///< What to do.
+  std::uint64_t retry_after_ms = 0;  ///< When what is missing may be had, by what is known now; 0: unknown.
 };
 
 template <typename T>

@@ -22,6 +22,7 @@ void fields(V& visit, NodeRegistration& body) {
   visit("memory_bytes", body.memory_bytes);
   visit("worker_region_bytes", body.worker_region_bytes);
   visit("version", body.version);
+  visit("gpus", body.gpus, Presence::optional);
 }
 template <typename V>
 void fields(V& visit, NodeRegistered& body) {
@@ -42,15 +43,27 @@ void fields(V& visit, Heartbeat::Ended& body) {
   visit("reason", body.reason);
 }
 template <typename V>
+void fields(V& visit, WorkerUsage& body) {
+  visit("id", body.id);
+  visit("lease", body.lease);
+  visit("calls_started", body.calls_started);
+  visit("calls", body.calls);
+  visit("execution_ns", body.execution_ns);
+  visit("hot_ns", body.hot_ns);
+}
+template <typename V>
 void fields(V& visit, Heartbeat& body) {
-  visit("ready", body.ready);
-  visit("serving", body.serving);
-  visit("ended", body.ended);
-  visit("draining", body.draining);
+  visit("unchanged", body.unchanged, Presence::optional);
+  visit("ready", body.ready, Presence::optional);
+  visit("serving", body.serving, Presence::optional);
+  visit("ended", body.ended, Presence::optional);
+  visit("draining", body.draining, Presence::optional);
+  visit("usage", body.usage, Presence::optional);
 }
 template <typename V>
 void fields(V& visit, HeartbeatAnswer& body) {
   visit("time_ms", body.time_ms);
+  visit("resend", body.resend, Presence::optional);
 }
 template <typename V>
 void fields(V& visit, Command& body) {
@@ -87,6 +100,8 @@ void fields(V& visit, LeaseRequest& body) {
   visit("ttl_ms", body.ttl_ms, Presence::optional);
   visit("wait_ms", body.wait_ms, Presence::optional);
   visit("transports", body.transports, Presence::optional);
+  visit("gpus", body.gpus, Presence::optional);
+  visit("placement", body.placement, Presence::optional);
 }
 template <typename V>
 void fields(V& visit, GrantedWorker& body) {
@@ -125,7 +140,9 @@ void fields(V& visit, LeaseInfo& body) {
   visit("reason", body.reason);
   visit("cores", body.cores);
   visit("memory_bytes", body.memory_bytes);
+  visit("granted_ms", body.granted_ms);
   visit("expiry_ms", body.expiry_ms);
+  visit("ended_ms", body.ended_ms);
   visit("workers", body.workers);
 }
 template <typename V>
@@ -143,16 +160,64 @@ void fields(V& visit, NodeInfo& body) {
   visit("memory_leased", body.memory_leased);
   visit("workers_ready", body.workers_ready);
   visit("workers_serving", body.workers_serving);
+  visit("gpus", body.gpus);
+  visit("gpus_leased", body.gpus_leased);
   visit("silent_ms", body.silent_ms);
+  visit("probation_ms", body.probation_ms);
+  visit("version", body.version);
 }
 template <typename V>
 void fields(V& visit, Nodes& body) {
   visit("nodes", body.nodes);
 }
 template <typename V>
+void fields(V& visit, UsageRow& body) {
+  visit("lease", body.lease);
+  visit("worker", body.worker);
+  visit("tenant", body.tenant);
+  visit("function_name", body.function_name);
+  visit("state", body.state);
+  visit("leases", body.leases);
+  visit("workers", body.workers);
+  visit("calls_started", body.calls_started);
+  visit("calls", body.calls);
+  visit("execution_ns", body.execution_ns);
+  visit("hot_ns", body.hot_ns);
+  visit("lease_ns", body.lease_ns);
+  visit("core_ns", body.core_ns);
+  visit("gpu_ns", body.gpu_ns);
+}
+template <typename V>
+void fields(V& visit, Usage& body) {
+  visit("time_ms", body.time_ms);
+  visit("rows", body.rows);
+}
+template <typename V>
+void fields(V& visit, TenantInfo& body) {
+  visit("tenant", body.tenant);
+  visit("share", body.share);
+  visit("cores_max", body.cores_max);
+  visit("leases_max", body.leases_max);
+  visit("cores", body.cores);
+  visit("leases", body.leases);
+  visit("waiting", body.waiting);
+}
+template <typename V>
+void fields(V& visit, Tenants& body) {
+  visit("tenants", body.tenants);
+}
+template <typename V>
+void fields(V& visit, Health& body) {
+  visit("status", body.status);
+  visit("version", body.version);
+  visit("time_ms", body.time_ms);
+  visit("started_ms", body.started_ms);
+}
+template <typename V>
 void fields(V& visit, ErrorBody& body) {
   visit("error", body.error);
   visit("message", body.message);
+  visit("retry_after_ms", body.retry_after_ms, Presence::optional);
 }
 
 }  // namespace sublet::api
