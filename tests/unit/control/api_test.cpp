@@ -31,24 +31,28 @@ TEST_CASE("every body survives writing and reading") {
                                    std::string(96, 'a')};
   const api::FunctionInfo function{1, "f", "1", std::string(64, '0'), 12};
   survives(worker);
-  survives(api::NodeRegistration{"n", "boot", 4, 1ULL << 40, 64, "0.1.0"});
+  survives(api::NodeRegistration{"n", "boot", 4, 1ULL << 40, 64, "0.1.0", 8});
   survives(api::NodeRegistered{1, "key", 1000, 1'700'000'000'000});
-  survives(api::Heartbeat{{worker}, {{1, 2}}, {{3, 4, "crashed"}}, true});
-  survives(api::HeartbeatAnswer{5});
+  survives(api::WorkerUsage{1, 2, 3, 4, 5, 6});
+  survives(api::Heartbeat{true, {worker}, {{1, 2}}, {{3, 4, "crashed"}}, true, {{1, 2, 3, 4, 5, 6}}});
+  survives(api::HeartbeatAnswer{5, true});
   survives(api::Command{1, "end_worker", 2, 3, "replaced", 4});
   survives(api::Commands{{{1, "drain", 0, 0, "", 0}, {2, "undrain", 0, 0, "", 0}}});
   survives(function);
   survives(api::Functions{{function, function}});
-  survives(api::LeaseRequest{"f@1", "t", 2, 3, 4, 5, 6, {"verbs", "tcp"}});
+  survives(api::LeaseRequest{"f@1", "t", 2, 3, 4, 5, 6, {"verbs", "tcp"}, 7, "pack"});
   survives(granted);
   survives(api::LeaseGrant{1, 2, "f@1", 3, 4, {granted}});
   survives(api::RenewRequest{1});
   survives(api::ReplaceRequest{1, 2, 3});
-  survives(api::LeaseInfo{1, "t", "f@1", "ended", "expired", 2, 3, 4, {granted}});
+  survives(api::LeaseInfo{1, "t", "f@1", "ended", "expired", 2, 3, 4, 5, 6, {granted}});
   survives(api::Leases{{{}, {}}});
-  survives(api::NodeInfo{1, "n", "up", 2, 3, 4, 5, 6, 7, 8});
+  survives(api::NodeInfo{1, "n", "up", 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, "0.1.0"});
   survives(api::Nodes{});
-  survives(api::ErrorBody{"busy", "wait \xE2\x82\xAC"});
+  survives(api::Usage{1, {{2, 3, "t", "f@1", "active", 4, 5, 6, 7, 8, 9, 10, 11, 12}}});
+  survives(api::Tenants{{{"t", 1, 2, 3, 4, 5, 6}}});
+  survives(api::Health{"ok", "0.1.0", 1, 2});
+  survives(api::ErrorBody{"busy", "wait \xE2\x82\xAC", 5});
 }
 
 TEST_CASE("a lease request needs only its function") {
