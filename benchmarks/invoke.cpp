@@ -6,6 +6,7 @@
 #include <stdexcept>
 #include <sublet/client.hpp>
 
+#include "benchmarks/command.hpp"
 #include "benchmarks/local_site.hpp"
 #include "benchmarks/socket_echo.hpp"
 
@@ -16,12 +17,6 @@ using namespace std::chrono_literals;
 using Clock = std::chrono::steady_clock;
 
 constexpr auto start_max = 20s;
-
-double percentile(std::vector<double> values, double part) {
-  const auto at = values.begin() + static_cast<std::ptrdiff_t>(part * static_cast<double>(values.size() - 1));
-  std::nth_element(values.begin(), at, values.end());
-  return *at;
-}
 
 /// Microseconds that each of `calls` runs of `call` took.
 template <typename Call>
@@ -34,14 +29,6 @@ std::vector<double> times(std::uint32_t calls, const Call& call) {
     all.push_back(std::chrono::duration<double, std::micro>(Clock::now() - started).count());
   }
   return all;
-}
-
-/// The module lies below the build's or the prefix's lib.
-std::filesystem::path echo_module() {
-  for (const char* const place : {"../lib/sublet/echo.so", "../lib/echo.so"}) {
-    if (auto path = program_directory() / place; std::filesystem::exists(path)) return path;
-  }
-  throw std::runtime_error("echo.so is not where this program looks for it: build or install it first");
 }
 
 struct Rounds {

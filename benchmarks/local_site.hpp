@@ -1,41 +1,32 @@
 #pragma once
 
-#include <sys/types.h>
-
 #include <filesystem>
 #include <string>
 #include <vector>
 
+#include "benchmarks/process.hpp"
+
 namespace sublet::bench {
 
-/// A process that ends with this object: SIGTERM, then SIGKILL after end_max. The kernel sends SIGTERM
-/// when this program dies before it.
-class Process {
+/// A manager whose state outlives it: it can be killed and started again on the same port.
+class Manager {
  public:
-  /// Throws std::runtime_error when `arguments[0]` cannot be executed. Output goes to `log`.
-  Process(const std::vector<std::string>& arguments, const std::filesystem::path& log);
-  Process(const Process&) = delete;
-  Process& operator=(const Process&) = delete;
-  ~Process();
+  /// Blocks until it listens. Its log is `directory`/manager.log. Throws std::runtime_error, with the
+  /// log's end, when it does not.
+  explicit Manager(std::filesystem::path directory);
 
-  [[nodiscard]] bool alive();
+  [[nodiscard]] std::string url() const { return "http://127.0.0.1:" + port_; }
+  [[nodiscard]] Process& process() noexcept { return process_; }
+  [[nodiscard]] std::filesystem::path log() const { return directory_ / "manager.log"; }
+  /// After kill(). Blocks until it listens again.
+  void restart();
 
  private:
-  pid_t pid_ = -1;
-};
+  void start();
 
-/// A directory of this program's own, removed with all that is in it.
-class TemporaryDirectory {
- public:
-  TemporaryDirectory();
-  TemporaryDirectory(const TemporaryDirectory&) = delete;
-  TemporaryDirectory& operator=(const TemporaryDirectory&) = delete;
-  ~TemporaryDirectory();
-
-  [[nodiscard]] const std::filesystem::path& path() const noexcept { return path_; }
-
- private:
-  std::filesystem::path path_;
+  std::filesystem::path directory_;
+  std::string port_ = "0";
+  Process process_;
 };
 
 /// A manager and an agent on this machine, from the programs next to this one.
@@ -49,12 +40,9 @@ class LocalSite {
 
  private:
   TemporaryDirectory directory_;
-  Process manager_;
+  Manager manager_;
   std::string url_;
   Process agent_;
 };
-
-/// The directory that this program lies in.
-[[nodiscard]] std::filesystem::path program_directory();
 
 }  // namespace sublet::bench

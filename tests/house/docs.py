@@ -19,7 +19,7 @@ def help_of(words: list[str], build: pathlib.Path) -> str | None:
         command = [str(ROOT / words[0])]
     elif match := PROGRAM.match(words[0]):
         command = [str(build / "bin" / match[1])]
-        if match[1] == "sublet" and len(words) > 1 and not words[1].startswith("-"):
+        if match[1] in ("sublet", "sublet-bench") and len(words) > 1 and not words[1].startswith("-"):
             command.append(words[1])
     else:
         return None
