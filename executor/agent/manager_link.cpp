@@ -245,7 +245,7 @@ void ManagerLink::fetch_loop() {
 
 Result<std::string> ManagerLink::fetch_now(control::HttpClient& client, std::uint32_t function) {
   auto answer = client.request("GET", "/v1/functions/by-id/" + std::to_string(function), {}, fetch_max);
-  const std::string digest_text = answer ? answer->headers["sublet-digest"] : std::string();
+  const std::string digest_text = answer ? answer->headers.get("sublet-digest") : std::string();
   const auto body = control::body_of(std::move(answer));
   if (!body) return body.error();
   if (to_hex(sha256(std::as_bytes(std::span(*body)))) != digest_text) {

@@ -39,10 +39,14 @@ inline constexpr milliseconds long_call{4};  ///< A function that runs longer ha
 inline constexpr std::size_t http_header_bytes_max = 16 * 1024;
 inline constexpr std::size_t json_body_bytes_max = std::size_t{4} << 20;
 inline constexpr std::size_t function_bytes_max = std::size_t{512} << 20;
-inline constexpr std::size_t http_connections_max = 4096;
+inline constexpr std::size_t http_pairs_max = 64;  ///< Headers of a message, parameters of a query.
+inline constexpr std::size_t http_clients_max = 8192;  ///< Connections beside those of the nodes.
+inline constexpr std::size_t http_connections_max = 40'960;
 inline constexpr std::size_t http_bodies_bytes_max = std::size_t{1} << 30;  ///< Of all requests under way.
 inline constexpr seconds http_idle_max{75};
-inline constexpr seconds http_request_max{30};  ///< From the first byte of a request to its last.
+inline constexpr seconds http_request_max{30};  ///< For a request or answer, and each http_step_bytes of it.
+inline constexpr std::size_t http_step_bytes = std::size_t{1} << 20;
+inline constexpr seconds http_linger_max{2};    ///< For a refused peer to read why.
 inline constexpr seconds command_wait_max{25};  ///< An agent's long request is answered by then.
 inline constexpr milliseconds node_heartbeat{1000};
 inline constexpr milliseconds node_silent_max{5000};  ///< Then the node is lost.
@@ -63,6 +67,8 @@ static_assert(heartbeat_interval * 4 <= peer_silent_max, "one lost heartbeat mus
 static_assert(peer_silent_max < peer_lost_max);
 static_assert(node_heartbeat * 3 <= node_silent_max, "one lost heartbeat must not lose a node");
 static_assert(command_wait_max < http_idle_max);
+static_assert(http_connections_max >= 2 * std::size_t{nodes_max} + http_clients_max,
+              "an agent keeps one connection for heartbeats and one for commands");
 static_assert(function_bytes_max <= http_bodies_bytes_max);
 static_assert(lease_wait_max <= lease_ms_max);
 

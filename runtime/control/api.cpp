@@ -1,10 +1,15 @@
 #include "runtime/control/api.hpp"
 
+#include <algorithm>
+#include <array>
 #include <boost/json.hpp>
+#include <charconv>
 #include <concepts>
 #include <limits>
 #include <type_traits>
+#include <utility>
 
+#include "runtime/base/assert.hpp"
 #include "runtime/control/api_fields.hpp"
 
 namespace sublet::api {
@@ -20,37 +25,80 @@ template <typename T>
 constexpr bool is_vector<std::vector<T>> = true;
 
 template <typename T>
-json::value write(const T& value);
+constexpr bool is_text_map = std::is_same_v<T, std::map<std::string, std::string>>;
 
-/// Fields visitor: struct to object.
+void write_text(std::string& out, std::string_view text) {
+  constexpr std::string_view digits = "0123456789abcdef";
+  out += '"';
+  while (!text.empty()) {
+    const auto plain = std::find_if(text.begin(), text.end(), [](char c) {
+      return static_cast<unsigned char>(c) < ' ' || c == '"' || c == '\\';
+    });
+    const auto count = static_cast<std::size_t>(plain - text.begin());
+    out.append(text.substr(0, count));
+    text.remove_prefix(count);
+    if (text.empty()) break;
+    const char special = text.front();
+    text.remove_prefix(1);
+    if (static_cast<unsigned char>(special) < ' ') {
+      out.append("\\u00").append({digits[special / 16], digits[special % 16]});
+    } else {
+      out.append({'\\', special});
+    }
+  }
+  out += '"';
+}
+
+void write_number(std::string& out, std::uint64_t number) {
+  std::array<char, 20> text{};
+  const auto [end, error] = std::to_chars(text.data(), text.data() + text.size(), number);
+  SUBLET_ASSERT(error == std::errc());
+  out.append(text.data(), end);
+}
+
+template <typename T>
+void write(std::string& out, const T& value);
+
+/// Fields visitor: struct to text, without a document in between.
 struct Writer {
-  json::object object;
+  std::string& out;
+  char before = '{';
 
   template <typename T>
   void operator()(const char* name, T& value, Presence = Presence::required) {
-    object.emplace(name, write(value));
+    out.append({std::exchange(before, ','), '"'}).append(name).append("\":");
+    write(out, value);
   }
 };
 
 template <typename T>
-json::value write(const T& value) {
-  if constexpr (std::is_same_v<T, bool> || std::is_same_v<T, std::string>) {
-    return json::value(value);
+void write(std::string& out, const T& value) {
+  if constexpr (std::is_same_v<T, bool>) {
+    out += value ? "true" : "false";
+  } else if constexpr (std::is_same_v<T, std::string>) {
+    write_text(out, value);
   } else if constexpr (std::unsigned_integral<T>) {
-    return json::value(static_cast<std::uint64_t>(value));
+    write_number(out, value);
   } else if constexpr (is_vector<T>) {
-    json::array array;
-    array.reserve(value.size());
-    for (const auto& element : value) array.push_back(write(element));
-    return array;
-  } else if constexpr (std::is_same_v<T, std::map<std::string, std::string>>) {
-    json::object object;
-    for (const auto& [key, text] : value) object.emplace(key, text);
-    return object;
+    out += '[';
+    for (const auto& element : value) {
+      if (&element != value.data()) out += ',';
+      write(out, element);
+    }
+    out += ']';
+  } else if constexpr (is_text_map<T>) {
+    char before = '{';
+    for (const auto& [key, text] : value) {
+      out += std::exchange(before, ',');
+      write_text(out, key);
+      out += ':';
+      write_text(out, text);
+    }
+    out += before == '{' ? "{}" : "}";
   } else {
-    Writer writer;
+    Writer writer{out};
     fields(writer, const_cast<T&>(value));  // One description serves both directions; Writer only reads.
-    return std::move(writer.object);
+    out += '}';
   }
 }
 
@@ -60,12 +108,23 @@ struct Wrong {
   std::string what;
 };
 
-template <typename T>
-void read(const json::value& from, T& into, const std::string& path);
+/// Where a value lies: a chain of names up to the body, which becomes text only when something is wrong.
+struct Place {
+  static constexpr std::size_t no_index = std::numeric_limits<std::size_t>::max();
 
-std::string child(const std::string& path, std::string_view name) {
-  return path.empty() ? std::string(name) : path + "." + std::string(name);
-}
+  const Place* parent = nullptr;
+  std::string_view name;
+  std::size_t index = no_index;  ///< Of an array's element, which has no name.
+
+  [[nodiscard]] std::string text() const {
+    const std::string before = parent != nullptr ? parent->text() : "";
+    if (index != no_index) return before + "[" + std::to_string(index) + "]";
+    return before.empty() || name.empty() ? before + std::string(name) : before + "." + std::string(name);
+  }
+};
+
+template <typename T>
+void read(const json::value& from, T& into, const Place& place);
 
 /// Text of a peer in an error message: short, and no control bytes.
 std::string quoted(std::string_view text) {
@@ -77,76 +136,83 @@ std::string quoted(std::string_view text) {
 /// Fields visitor: object to struct. What it has not met is unknown.
 struct Reader {
   const json::object& object;
-  const std::string& path;
-  std::vector<std::string_view> known;
+  const Place& place;
+  std::size_t met = 0;
+  std::array<const char*, 32> known{};  ///< More members than the largest body has.
+  std::size_t known_count = 0;
 
   template <typename T>
   void operator()(const char* name, T& value, Presence presence = Presence::required) {
-    known.emplace_back(name);
+    known.at(known_count++) = name;
     if (const json::value* member = object.if_contains(name)) {
-      read(*member, value, child(path, name));
+      ++met;
+      read(*member, value, {&place, name});
     } else if (presence == Presence::required) {
-      throw Wrong{child(path, name), "is missing"};
+      throw Wrong{Place{&place, name}.text(), "is missing"};
     }
   }
 
   void refuse_unknown() const {
+    if (met == object.size()) return;
     for (const auto& member : object) {
       bool found = false;
-      for (const std::string_view name : known) found = found || name == std::string_view(member.key());
-      if (!found) throw Wrong{child(path, quoted(member.key())), "is unknown"};
+      for (std::size_t i = 0; i < known_count; ++i) found = found || member.key() == known[i];
+      if (!found) throw Wrong{Place{&place, quoted(member.key())}.text(), "is unknown"};
     }
   }
 };
 
 template <std::unsigned_integral T>
-void read_number(const json::value& from, T& into, const std::string& path) {
+void read_number(const json::value& from, T& into, const Place& place) {
   std::uint64_t number = 0;
   if (from.is_uint64()) {
     number = from.get_uint64();
   } else if (from.is_int64() && from.get_int64() >= 0) {
     number = static_cast<std::uint64_t>(from.get_int64());
   } else {
-    throw Wrong{path, "must be a whole number that is not negative"};
+    throw Wrong{place.text(), "must be a whole number that is not negative"};
   }
   if (number > std::numeric_limits<T>::max()) {
-    throw Wrong{path, "must be at most " + std::to_string(std::numeric_limits<T>::max())};
+    throw Wrong{place.text(), "must be at most " + std::to_string(std::numeric_limits<T>::max())};
   }
   into = static_cast<T>(number);
 }
 
-void read_text(const json::value& from, std::string& into, const std::string& path) {
+void read_text(const json::value& from, std::string& into, const Place& place) {
   const json::string* text = from.if_string();
-  if (text == nullptr) throw Wrong{path, "must be a string"};
+  if (text == nullptr) throw Wrong{place.text(), "must be a string"};
   into.assign(text->data(), text->size());
 }
 
 template <typename T>
-void read(const json::value& from, T& into, const std::string& path) {
+void read(const json::value& from, T& into, const Place& place) {
   if constexpr (std::is_same_v<T, bool>) {
-    if (!from.is_bool()) throw Wrong{path, "must be true or false"};
+    if (!from.is_bool()) throw Wrong{place.text(), "must be true or false"};
     into = from.get_bool();
   } else if constexpr (std::unsigned_integral<T>) {
-    read_number(from, into, path);
+    read_number(from, into, place);
   } else if constexpr (std::is_same_v<T, std::string>) {
-    read_text(from, into, path);
+    read_text(from, into, place);
   } else if constexpr (is_vector<T>) {
-    if (!from.is_array()) throw Wrong{path, "must be an array"};
+    if (!from.is_array()) throw Wrong{place.text(), "must be an array"};
     into.clear();
     into.reserve(from.get_array().size());
     for (const json::value& element : from.get_array()) {
-      const std::string here = path + "[" + std::to_string(into.size()) + "]";
+      const Place here{&place, {}, into.size()};
       read(element, into.emplace_back(), here);
     }
-  } else if constexpr (std::is_same_v<T, std::map<std::string, std::string>>) {
-    if (!from.is_object()) throw Wrong{path, "must be an object of strings"};
+  } else if constexpr (is_text_map<T>) {
+    if (!from.is_object()) throw Wrong{place.text(), "must be an object of strings"};
     into.clear();
     for (const auto& member : from.get_object()) {
-      read_text(member.value(), into[std::string(member.key())], child(path, quoted(member.key())));
+      const std::string name = quoted(member.key());
+      read_text(member.value(), into[std::string(member.key())], {&place, name});
     }
   } else {
-    if (!from.is_object()) throw Wrong{path.empty() ? "the body" : path, "must be an object"};
-    Reader reader{from.get_object(), path, {}};
+    if (!from.is_object()) {
+      throw Wrong{place.parent == nullptr ? "the body" : place.text(), "must be an object"};
+    }
+    Reader reader{from.get_object(), place};
     fields(reader, into);
     reader.refuse_unknown();
   }
@@ -156,7 +222,9 @@ void read(const json::value& from, T& into, const std::string& path) {
 
 template <typename T>
 std::string to_json(const T& body) {
-  return json::serialize(write(body));
+  std::string out;
+  write(out, body);
+  return out;
 }
 
 template <typename T>
@@ -164,13 +232,16 @@ Result<T> from_json(std::string_view text) {
   json::parse_options options;
   options.max_depth = depth_max;
   boost::system::error_code wrong;
-  const json::value document = json::parse(json::string_view(text.data(), text.size()), wrong, {}, options);
+  std::array<unsigned char, 4096> first;  // NOLINT(cppcoreguidelines-pro-type-member-init): only written to.
+  json::monotonic_resource memory(first.data(), first.size());  // Most bodies fit, and nothing is allocated.
+  const json::value document =
+      json::parse(json::string_view(text.data(), text.size()), wrong, &memory, options);
   if (wrong) {
     return Error(Errc::invalid_argument, "the body is not JSON that is taken here: " + wrong.message());
   }
   T body;
   try {
-    read(document, body, "");
+    read(document, body, Place{});
   } catch (const Wrong& member) {
     return Error(Errc::invalid_argument, member.path + " " + member.what);
   }

@@ -1,31 +1,37 @@
 #include "runtime/control/http_client.hpp"
 
+#include <netdb.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <sys/eventfd.h>
 #include <sys/socket.h>
+#include <sys/uio.h>
 
 #include <algorithm>
+#include <array>
 #include <atomic>
-#include <boost/asio/connect.hpp>
-#include <boost/asio/io_context.hpp>
-#include <boost/asio/ip/tcp.hpp>
-#include <boost/asio/post.hpp>
-#include <boost/beast/core/flat_buffer.hpp>
-#include <boost/beast/core/tcp_stream.hpp>
-#include <boost/beast/http.hpp>
+#include <boost/asio/buffer.hpp>
+#include <cerrno>
 #include <charconv>
+#include <climits>
+#include <cstring>
 #include <optional>
+#include <vector>
 
 #include "runtime/base/clock.hpp"
+#include "runtime/base/file_descriptor.hpp"
 #include "runtime/base/limits.hpp"
 #include "runtime/control/api.hpp"
+#include "runtime/control/http_message.hpp"
 
 namespace sublet::control {
 namespace {
 
-namespace asio = boost::asio;
-namespace beast = boost::beast;
 namespace http = boost::beast::http;
-using boost::system::error_code;
-using Tcp = asio::ip::tcp;
+
+constexpr std::size_t inbox_bytes_max = 2 * limits::http_header_bytes_max;
+constexpr int interim_max = 8;  // Answers of status 1xx before the final one.
 
 struct Address {
   std::string host;
@@ -62,131 +68,230 @@ Errc code_named(std::string_view text) noexcept {
   return Errc::internal;
 }
 
-bool repeatable(http::verb method) noexcept {
-  return method == http::verb::get || method == http::verb::put || method == http::verb::delete_;
+bool repeatable(std::string_view method) noexcept {
+  return method == "GET" || method == "PUT" || method == "DELETE";
 }
+
+bool known(std::string_view method) noexcept {
+  return repeatable(method) || method == "POST";
+}
+
+constexpr std::size_t joined_bytes_max = 16 * 1024;  // A body up to this is sent in one piece with its head.
 
 }  // namespace
 
 struct HttpClient::Impl {
-  using Request = http::request<http::string_body>;
-  using Response = http::response_parser<http::string_body>;
+  using Answer = HttpMessage<false>;
 
-  explicit Impl(Address to) : address(std::move(to)) {}
+  Impl(Address to, FileDescriptor wake_up) : address(std::move(to)), wake(std::move(wake_up)) {}
 
   Address address;
-  asio::io_context io{1};  // One thread at a time runs it; cancel() only posts.
-  std::optional<beast::tcp_stream> stream;
-  beast::flat_buffer buffer{limits::http_header_bytes_max * 4};
+  FileDescriptor socket;
+  FileDescriptor wake;  ///< An eventfd that cancel() makes readable for good.
   std::atomic<bool> cancelled = false;
   TimePoint deadline;
+  std::vector<char> inbox;
+  std::size_t inbox_bytes = 0;
 
-  Result<HttpAnswer> exchange(const Request& request);
-  Result<HttpAnswer> exchange_once(const Request& request, bool& lost_before_answer);
+  Result<HttpAnswer> exchange(std::string_view method, const std::string& head, const std::string& body);
+  Result<HttpAnswer> exchange_once(const std::string& head, const std::string& body,
+                                   bool& lost_before_answer);
   Status connect();
+  Status connect_to(const addrinfo& to, TimePoint until);
   bool kept_open() noexcept;
-  Error explain(const char* doing, error_code error) const;
-
-  /// Runs one asynchronous operation, started by `start(handler)`, to its end.
-  template <typename Start>
-  error_code run(Start start) {
-    std::optional<error_code> result;
-    stream->expires_at(deadline);
-    start([&result](error_code error, auto&&...) { result = error; });
-    while (!result) {
-      if (cancelled) close();
-      io.restart();
-      io.run_one();
-    }
-    return *result;
-  }
-
-  void close() noexcept {
-    if (stream) stream->close();
-  }
+  Status wait(short events, TimePoint until, const char* doing, short& ready);
+  Status send(const std::string& head, const std::string& body);
+  Status receive(Answer& answer, bool& got_some);
+  Result<std::size_t> receive_some();
+  Error unreachable(const char* doing, int error) const;
+  Error not_http(boost::system::error_code error) const;
+  [[nodiscard]] std::string where() const { return address.host + ":" + address.port; }
 };
 
-Error HttpClient::Impl::explain(const char* doing, error_code error) const {
-  const std::string where = address.host + ":" + address.port;
-  if (cancelled) return {Errc::closed, "the request to " + where + " was cancelled"};
-  if (error == beast::error::timeout) {
-    return {Errc::timeout, "no answer from " + where + " in time while " + doing};
-  }
-  if (error == http::error::body_limit || error == http::error::header_limit ||
-      error == http::error::buffer_overflow) {
-    return {Errc::too_large, "the answer of " + where + " exceeds the limit"};
-  }
-  if (error.category() == make_error_code(http::error::bad_version).category() &&
-      error != http::error::end_of_stream && error != http::error::partial_message) {
-    return {Errc::protocol_error, where + " does not answer in HTTP: " + error.message()};
-  }
-  return {Errc::unavailable, "cannot reach " + where + " while " + doing + ": " + error.message() +
+Error HttpClient::Impl::unreachable(const char* doing, int error) const {
+  return {Errc::unavailable, "cannot reach " + where() + " while " + doing + ": " +
+                                 (error == 0 ? "the connection was closed" : std::strerror(error)) +
                                  "; check that the manager runs there"};
 }
 
-Status HttpClient::Impl::connect() {
-  buffer.clear();
-  stream.emplace(io);
-  error_code error;
-  Tcp::resolver resolver(io);
-  const auto found = resolver.resolve(address.host, address.port, error);
-  if (error) return explain("looking up the name", error);
-  error = run([&](auto handler) { stream->async_connect(found, std::move(handler)); });
-  if (error) return explain("connecting", error);
-  stream->socket().set_option(Tcp::no_delay(true), error);
+Error HttpClient::Impl::not_http(boost::system::error_code error) const {
+  if (error == http::error::body_limit || error == http::error::header_limit) {
+    return {Errc::too_large, "the answer of " + where() + " exceeds the limit"};
+  }
+  return {Errc::protocol_error, where() + " does not answer in HTTP: " + error.message()};
+}
+
+/// Waits until the socket has one of `events`, which are then in `ready`.
+Status HttpClient::Impl::wait(short events, TimePoint until, const char* doing, short& ready) {
+  while (true) {
+    if (cancelled) return Error(Errc::closed, "the request to " + where() + " was cancelled");
+    const auto left = std::chrono::ceil<std::chrono::milliseconds>(until - SteadyClock::now());
+    if (left.count() <= 0) {
+      return Error(Errc::timeout, "no answer from " + where() + " in time while " + doing);
+    }
+    std::array<pollfd, 2> watched{pollfd{socket.get(), events, 0}, pollfd{wake.get(), POLLIN, 0}};
+    const int count = ::poll(watched.data(), watched.size(),
+                             static_cast<int>(std::min<std::int64_t>(left.count(), INT_MAX)));
+    if (count < 0 && errno != EINTR) return unreachable(doing, errno);
+    if (count > 0 && watched[0].revents != 0) {
+      ready = watched[0].revents;
+      return {};
+    }
+  }
+}
+
+Status HttpClient::Impl::connect_to(const addrinfo& to, TimePoint until) {
+  socket.reset(::socket(to.ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  if (!socket.valid()) return unreachable("opening a socket", errno);
+  const int on = 1;
+  ::setsockopt(socket.get(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+  if (::connect(socket.get(), to.ai_addr, to.ai_addrlen) == 0) return {};
+  if (errno != EINPROGRESS) return unreachable("connecting", errno);
+  short ready = 0;
+  if (Status waited = wait(POLLOUT, until, "connecting", ready); !waited) return waited;
+  int error = 0;
+  socklen_t length = sizeof(error);
+  ::getsockopt(socket.get(), SOL_SOCKET, SO_ERROR, &error, &length);
+  if (error != 0) return unreachable("connecting", error);
   return {};
+}
+
+Status HttpClient::Impl::connect() {
+  inbox_bytes = 0;
+  const addrinfo hints{.ai_flags = AI_NUMERICSERV, .ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM};
+  addrinfo* list = nullptr;
+  if (const int wrong = ::getaddrinfo(address.host.c_str(), address.port.c_str(), &hints, &list);
+      wrong != 0) {
+    return Error(Errc::unavailable, "cannot find the address of " + where() + ": " + ::gai_strerror(wrong) +
+                                        "; check the manager's name");
+  }
+  const std::unique_ptr<addrinfo, decltype(&::freeaddrinfo)> owner(list, &::freeaddrinfo);
+  int left = 0;
+  for (const addrinfo* to = list; to != nullptr; to = to->ai_next) ++left;
+  Status connected = unreachable("looking up the name", EADDRNOTAVAIL);
+  for (const addrinfo* to = list; to != nullptr; to = to->ai_next, --left) {
+    const TimePoint now = SteadyClock::now();  // An address that is silent leaves time for the others.
+    connected = connect_to(*to, now + (deadline - now) / left);
+    if (connected || connected.error().code() == Errc::closed) return connected;
+  }
+  return connected;
 }
 
 /// Whether the kept connection can carry a request: told without a byte sent, so that even a request
 /// that must not be repeated survives a server that closed an idle connection.
 bool HttpClient::Impl::kept_open() noexcept {
-  if (!stream || !stream->socket().is_open() || buffer.size() > 0) return false;
+  if (!socket.valid() || inbox_bytes > 0) return false;
   char byte = 0;
-  const ssize_t count = ::recv(stream->socket().native_handle(), &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+  const ssize_t count = ::recv(socket.get(), &byte, 1, MSG_PEEK | MSG_DONTWAIT);
   return count < 0 && (errno == EAGAIN || errno == EWOULDBLOCK);
 }
 
-Result<HttpAnswer> HttpClient::Impl::exchange_once(const Request& request, bool& lost_before_answer) {
-  const error_code unsent =
-      run([&](auto handler) { http::async_write(*stream, request, std::move(handler)); });
-  if (unsent == beast::error::timeout || cancelled) return explain("sending", unsent);
-  // A server that refuses a request may close before it has all of it: the answer says why.
-  Response response;
-  response.header_limit(limits::http_header_bytes_max);
-  response.body_limit(limits::function_bytes_max);
-  const error_code error =
-      run([&](auto handler) { http::async_read(*stream, buffer, response, std::move(handler)); });
-  if (error) {
-    lost_before_answer = error != beast::error::timeout && !response.got_some();
-    return unsent ? explain("sending", unsent) : explain("waiting for the answer", error);
+/// Stops early, without an error, when the server answers already.
+Status HttpClient::Impl::send(const std::string& head, const std::string& body) {
+  const std::size_t all = head.size() + body.size();
+  std::size_t sent = 0;
+  while (sent < all) {
+    const std::size_t of_head = std::min(sent, head.size());
+    const std::size_t of_body = sent - of_head;
+    std::array<iovec, 2> pieces{iovec{const_cast<char*>(head.data()) + of_head, head.size() - of_head},
+                                iovec{const_cast<char*>(body.data()) + of_body, body.size() - of_body}};
+    msghdr message{};
+    message.msg_iov = pieces.data();
+    message.msg_iovlen = pieces.size();
+    const ssize_t count = ::sendmsg(socket.get(), &message, MSG_NOSIGNAL);
+    if (count >= 0) {
+      sent += static_cast<std::size_t>(count);
+      continue;
+    }
+    if (errno == EINTR) continue;
+    if (errno != EAGAIN && errno != EWOULDBLOCK) return unreachable("sending", errno);
+    short ready = 0;
+    if (Status waited = wait(POLLOUT | POLLIN, deadline, "sending", ready); !waited) return waited;
+    if ((ready & POLLIN) != 0) return unreachable("sending", 0);
   }
-  HttpAnswer answer;
-  answer.status = response.get().result_int();
-  for (const auto& field : response.get()) {
-    std::string name(field.name_string());
-    std::transform(name.begin(), name.end(), name.begin(),
-                   [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; });
-    answer.headers[name] = std::string(field.value());
-  }
-  if (unsent || !response.get().keep_alive()) close();
-  answer.body = std::move(response.get().body());
-  return answer;
+  return {};
 }
 
-Result<HttpAnswer> HttpClient::Impl::exchange(const Request& request) {
+/// 0: the server sends no more.
+Result<std::size_t> HttpClient::Impl::receive_some() {
+  while (true) {
+    short ready = 0;
+    if (Status waited = wait(POLLIN, deadline, "waiting for the answer", ready); !waited)
+      return waited.error();
+    const ssize_t count = ::recv(socket.get(), inbox.data() + inbox_bytes, inbox.size() - inbox_bytes, 0);
+    if (count >= 0) return static_cast<std::size_t>(count);
+    if (errno != EINTR && errno != EAGAIN && errno != EWOULDBLOCK) {
+      return unreachable("waiting for the answer", errno);
+    }
+  }
+}
+
+/// `inbox` may hold the beginning already: what followed an answer before the final one.
+Status HttpClient::Impl::receive(Answer& answer, bool& got_some) {
+  answer.body_limit(limits::function_bytes_max);
+  answer.eager(true);
+  bool more = inbox_bytes == 0;
+  while (!answer.is_done()) {
+    bool end = false;
+    if (more) {
+      const Result<std::size_t> count = receive_some();
+      if (!count) return count.error();
+      inbox_bytes += *count;
+      end = *count == 0;
+    }
+    got_some = got_some || inbox_bytes > 0;
+    if (end && !got_some) return unreachable("waiting for the answer", 0);
+    boost::system::error_code error;
+    std::size_t taken = 0;
+    if (end) {
+      answer.put_eof(error);
+      if (error == http::error::partial_message) return unreachable("reading the answer", 0);
+    } else {
+      taken = answer.put(boost::asio::const_buffer(inbox.data(), inbox_bytes), error);
+    }
+    more = error == http::error::need_more || taken == inbox_bytes;
+    inbox_bytes -= taken;
+    std::memmove(inbox.data(), inbox.data() + taken, inbox_bytes);
+    if (error == http::error::need_more && inbox_bytes == inbox.size()) error = http::error::header_limit;
+    if (error && error != http::error::need_more) return not_http(error);
+  }
+  return {};
+}
+
+Result<HttpAnswer> HttpClient::Impl::exchange_once(const std::string& head, const std::string& body,
+                                                   bool& lost_before_answer) {
+  const Status sent = send(head, body);
+  if (!sent && sent.error().code() != Errc::unavailable) return sent.error();
+  // A server that refuses a request may close before it has all of it: the answer says why.
+  std::optional<Answer> answer;
+  for (int before = 0; !answer || answer->status / 100 == 1; ++before) {
+    if (before > interim_max) return Error(Errc::protocol_error, where() + " goes on without an answer");
+    answer.emplace(limits::http_header_bytes_max);
+    bool got_some = false;
+    if (Status received = receive(*answer, got_some); !received) {
+      lost_before_answer = received.error().code() == Errc::unavailable && !got_some && before == 0;
+      return sent ? received.error() : sent.error();
+    }
+  }
+  if (!sent || !answer->keep_alive()) socket.reset();
+  return HttpAnswer{answer->status, std::move(answer->body), std::move(answer->headers)};
+}
+
+Result<HttpAnswer> HttpClient::Impl::exchange(std::string_view method, const std::string& head,
+                                              const std::string& body) {
   for (bool again = true;; again = false) {
     const bool kept = kept_open();
     if (!kept) {
       if (Status connected = connect(); !connected) {
-        close();
+        socket.reset();
         return connected.error();
       }
     }
     bool lost_before_answer = false;
-    Result<HttpAnswer> answer = exchange_once(request, lost_before_answer);
+    Result<HttpAnswer> answer = exchange_once(head, body, lost_before_answer);
     if (answer) return answer;
-    close();
-    if (!kept || !again || !lost_before_answer || cancelled || !repeatable(request.method())) return answer;
+    socket.reset();
+    if (!kept || !again || !lost_before_answer || cancelled || !repeatable(method)) return answer;
   }
 }
 
@@ -196,33 +301,38 @@ HttpClient::~HttpClient() = default;
 Result<std::unique_ptr<HttpClient>> HttpClient::create(const std::string& url) {
   Result<Address> address = parse_url(url);
   if (!address) return address.error();
-  return std::unique_ptr<HttpClient>(new HttpClient(std::make_unique<Impl>(*std::move(address))));
+  FileDescriptor wake(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+  if (!wake.valid()) {
+    return Error(Errc::io_error,
+                 std::string("eventfd: ") + std::strerror(errno) + "; raise the limit of open files");
+  }
+  return std::unique_ptr<HttpClient>(
+      new HttpClient(std::make_unique<Impl>(*std::move(address), std::move(wake))));
 }
 
 Result<HttpAnswer> HttpClient::request(std::string_view method, const std::string& target, std::string body,
-                                       std::chrono::milliseconds timeout,
-                                       const std::map<std::string, std::string>& headers) {
-  const http::verb verb = http::string_to_verb({method.data(), method.size()});
-  if (verb == http::verb::unknown) return Error(Errc::invalid_argument, "unknown HTTP method");
+                                       std::chrono::milliseconds timeout, const Pairs& headers) {
+  if (!known(method)) return Error(Errc::invalid_argument, "unknown HTTP method");
   if (target.empty() || target.front() != '/' || target.find_first_of(" \r\n") != std::string::npos) {
     return Error(Errc::invalid_argument, "a request's target starts with / and has no blanks");
   }
-  Impl::Request request(verb, target, 11);
-  request.set(http::field::host, impl_->address.host + ":" + impl_->address.port);
-  for (const auto& [name, value] : headers) request.set(name, value);
-  request.body() = std::move(body);
-  request.prepare_payload();
+  std::string head;
+  head.append(method).append(" ").append(target).append(" HTTP/1.1\r\nHost: ").append(impl_->where());
+  for (const auto& [name, value] : headers) head.append("\r\n").append(name).append(": ").append(value);
+  if (!body.empty() || method == "POST" || method == "PUT") {
+    head.append("\r\nContent-Length: ").append(std::to_string(body.size()));
+  }
+  head += "\r\n\r\n";
+  if (body.size() <= joined_bytes_max) head += std::exchange(body, {});
+  impl_->inbox.resize(inbox_bytes_max);
   impl_->deadline = SteadyClock::now() + timeout;
-  return impl_->exchange(request);
+  return impl_->exchange(method, head, body);
 }
 
 void HttpClient::cancel() noexcept {
   impl_->cancelled = true;
-  try {
-    asio::post(impl_->io, [] {});  // Only wakes run(), which sees the flag.
-  } catch (const std::exception&) {
-    // Without memory the request still ends, by its timeout.
-  }
+  const std::uint64_t one = 1;
+  static_cast<void>(::write(impl_->wake.get(), &one, sizeof(one)));  // Never read: readable from now on.
 }
 
 Result<std::string> body_of(Result<HttpAnswer> answer) {

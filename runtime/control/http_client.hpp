@@ -1,19 +1,19 @@
 #pragma once
 
 #include <chrono>
-#include <map>
 #include <memory>
 #include <string>
 #include <string_view>
 
 #include "runtime/base/result.hpp"
+#include "runtime/control/http_pairs.hpp"
 
 namespace sublet::control {
 
 struct HttpAnswer {
   unsigned status = 0;
   std::string body;
-  std::map<std::string, std::string> headers;  ///< Names in lower case.
+  Pairs headers;  ///< Names in lower case.
 };
 
 /// A keep-alive HTTP/1.1 client to one server. Every call is bounded by its timeout. A request on a
@@ -29,7 +29,7 @@ class HttpClient {
   /// The server's answer of whatever status, or unavailable / timeout / protocol_error.
   [[nodiscard]] Result<HttpAnswer> request(std::string_view method, const std::string& target,
                                            std::string body, std::chrono::milliseconds timeout,
-                                           const std::map<std::string, std::string>& headers = {});
+                                           const Pairs& headers = {});
 
   /// Ends a request under way in another thread, and every later one, with Errc::closed. Any thread.
   void cancel() noexcept;

@@ -1,5 +1,6 @@
 #include "runtime/control/http_server.hpp"
 
+#include <algorithm>
 #include <boost/asio/ip/tcp.hpp>
 #include <boost/asio/steady_timer.hpp>
 
@@ -15,60 +16,37 @@ using Tcp = asio::ip::tcp;
 
 namespace {
 
-constexpr std::chrono::milliseconds accept_pause{100};  // Out of descriptors: some come back meanwhile.
+constexpr std::chrono::milliseconds accept_pause{100};
 
-/// The first segment of `path`, which loses it and the slash before it.
-std::string_view take_segment(std::string_view& path) noexcept {
-  path.remove_prefix(1);
-  const std::size_t end = path.find('/');
-  const std::string_view segment = path.substr(0, end);
-  path = end == std::string_view::npos ? std::string_view() : path.substr(end);
-  return segment;
-}
-
-bool fits(std::string_view pattern, std::string_view path, std::map<std::string, std::string>& parameters) {
-  parameters.clear();
-  while (!pattern.empty() && !path.empty() && path.front() == '/') {
-    const std::string_view want = take_segment(pattern);
-    const std::string_view have = take_segment(path);
-    if (want.size() > 2 && want.front() == '{') {
-      if (have.empty()) return false;
-      parameters[std::string(want.substr(1, want.size() - 2))] = std::string(have);
-    } else if (want != have) {
-      return false;
-    }
-  }
-  return pattern.empty() && path.empty();
-}
+constexpr std::chrono::milliseconds tick_min{10};
+constexpr std::chrono::milliseconds tick_max{1000};
+constexpr std::chrono::milliseconds full_retry{1000};
 
 }  // namespace
 
-Match match(const std::vector<Route>& routes, std::string_view method, std::string_view path) {
-  Match found;
-  for (const Route& route : routes) {
-    if (!fits(route.pattern, path, found.parameters)) continue;
-    if (route.method == method) {
-      found.route = &route;
-      return found;
-    }
-    if (found.allowed.find(route.method) == std::string::npos) {
-      found.allowed += (found.allowed.empty() ? "" : ", ") + route.method;
-    }
-  }
-  return found;
+Site::Site(asio::io_context& io, std::vector<Route> table, ServerLimits limits, HttpServer::Observer observe)
+    : routes(std::move(table)),
+      bounds(limits),
+      observer(std::move(observe)),
+      idle(limits.idle_max),
+      busy(limits.request_max),
+      lingering(limits.linger_max),
+      timer_(io) {}
+
+void Site::watch() {
+  const auto shortest = std::min({bounds.idle_max, bounds.request_max, bounds.linger_max});
+  timer_.expires_after(std::clamp<std::chrono::milliseconds>(shortest / 4, tick_min, tick_max));
+  timer_.async_wait([self = shared_from_this()](error_code error) {
+    if (error) return;
+    const TimePoint now = SteadyClock::now();
+    for (BoundedList* list : {&self->idle, &self->busy, &self->lingering}) list->expire_due(now);
+    if (!self->closing || self->connections > 0) self->watch();
+  });
 }
 
-std::map<std::string, std::string> parse_query(std::string_view text) {
-  std::map<std::string, std::string> out;
-  while (!text.empty()) {
-    const std::size_t end = text.find('&');
-    const std::string_view pair = text.substr(0, end);
-    text = end == std::string_view::npos ? std::string_view() : text.substr(end + 1);
-    const std::size_t equals = pair.find('=');
-    out[std::string(pair.substr(0, equals))] =
-        equals == std::string_view::npos ? "" : std::string(pair.substr(equals + 1));
-  }
-  return out;
+void Site::close() noexcept {
+  closing = true;
+  while (idle.expire_first()) continue;
 }
 
 unsigned http_status(Errc code) noexcept {
@@ -98,19 +76,20 @@ unsigned http_status(Errc code) noexcept {
   }
 }
 
-HttpReply reply_of(const Error& error) {
+HttpReply reply_of(const Error& error, std::chrono::milliseconds retry_after) {
   const std::string text = error.detail().empty() ? std::string(explain(error.code())) : error.detail();
-  return {.status = http_status(error.code()),
-          .body = api::to_json(api::ErrorBody{std::string(name(error.code())), text})};
+  const auto after_ms = static_cast<std::uint64_t>(std::max<std::int64_t>(retry_after.count(), 0));
+  HttpReply reply{.status = http_status(error.code()),
+                  .body = api::to_json(api::ErrorBody{std::string(name(error.code())), text, after_ms})};
+  if (after_ms > 0) reply.headers.set("Retry-After", std::to_string((after_ms + 999) / 1000));
+  return reply;
 }
 
 struct HttpServer::Impl : std::enable_shared_from_this<HttpServer::Impl> {
   Impl(asio::io_context& io, std::vector<Route> routes, ServerLimits bounds, Observer observer)
-      : acceptor(io), pause(io), site(std::make_shared<Site>()) {
-    site->routes = std::move(routes);
-    site->bounds = bounds;
-    site->observer = std::move(observer);
-  }
+      : acceptor(io),
+        pause(io),
+        site(std::make_shared<Site>(io, std::move(routes), bounds, std::move(observer))) {}
 
   Status open(const Tcp::endpoint& endpoint) {
     error_code error;
@@ -131,13 +110,14 @@ struct HttpServer::Impl : std::enable_shared_from_this<HttpServer::Impl> {
   void accept() {
     acceptor.async_accept([self = shared_from_this()](error_code error, Tcp::socket socket) {
       if (!self->acceptor.is_open()) return;
-      if (error) return self->accept_later();
+      if (error) return self->accept_later();  // Out of descriptors.
       self->take(std::move(socket));
       self->accept();
     });
   }
 
   void accept_later() {
+    site->make_room();
     pause.expires_after(accept_pause);
     pause.async_wait([self = shared_from_this()](error_code error) {
       if (!error && self->acceptor.is_open()) self->accept();
@@ -146,11 +126,14 @@ struct HttpServer::Impl : std::enable_shared_from_this<HttpServer::Impl> {
 
   void take(Tcp::socket socket) {
     error_code ignored;
-    if (site->connections >= site->bounds.connections_max) {
-      static constexpr std::string_view full =
-          "HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
+    if (site->connections >= site->bounds.connections_max && !site->make_room()) {
+      const HttpReply reply = reply_of(
+          Error(Errc::unavailable, "all connections are in use; try again, or raise http_connections_max"),
+          full_retry);
+      std::string text;
+      append_head(text, reply, reply.body.size(), false);
       socket.non_blocking(true, ignored);
-      socket.send(asio::buffer(full), 0, ignored);
+      socket.send(asio::buffer(text + reply.body), 0, ignored);
       return;
     }
     socket.set_option(Tcp::no_delay(true), ignored);
@@ -168,7 +151,7 @@ HttpServer::~HttpServer() {
   error_code ignored;
   impl_->acceptor.close(ignored);
   impl_->pause.cancel();
-  impl_->site->closing = true;
+  impl_->site->close();
 }
 
 Result<std::unique_ptr<HttpServer>> HttpServer::listen(EventLoop& loop, const std::string& address,
@@ -181,6 +164,7 @@ Result<std::unique_ptr<HttpServer>> HttpServer::listen(EventLoop& loop, const st
   }
   auto impl = std::make_shared<Impl>(loop.impl().io, std::move(routes), bounds, std::move(observer));
   if (Status opened = impl->open({parsed, port}); !opened) return opened.error();
+  impl->site->watch();
   impl->accept();
   return std::make_unique<HttpServer>(std::move(impl));
 }

@@ -3,7 +3,6 @@
 #include <chrono>
 #include <cstdint>
 #include <functional>
-#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -11,30 +10,32 @@
 #include "runtime/base/limits.hpp"
 #include "runtime/base/result.hpp"
 #include "runtime/control/event_loop.hpp"
+#include "runtime/control/http_pairs.hpp"
 
 namespace sublet::control {
 
 struct HttpRequest {
   std::string method;
-  std::string path;                               ///< Without the query; not decoded.
-  std::map<std::string, std::string> parameters;  ///< What the route's {placeholders} stand for.
-  std::map<std::string, std::string> query;
-  std::map<std::string, std::string> headers;  ///< Names in lower case.
+  std::string path;  ///< Without the query; not decoded.
+  Pairs parameters;  ///< What the route's {placeholders} stand for.
+  Pairs query;
+  Pairs headers;  ///< Names in lower case.
   std::string body;
 };
 
 struct HttpReply {
   unsigned status = 200;
   std::string body;
-  std::string content_type = "application/json";
-  std::map<std::string, std::string> headers;
+  const char* content_type = "application/json";
+  Pairs headers;
   std::shared_ptr<const std::string> shared_body;  ///< Instead of `body`: large bytes sent to many, uncopied.
 };
 
 /// The HTTP status that tells of `code`.
 [[nodiscard]] unsigned http_status(Errc code) noexcept;
 /// The reply with an ErrorBody.
-[[nodiscard]] HttpReply reply_of(const Error& error);
+/// @param retry_after When what is missing may be had, if that is known: also told by the header Retry-After.
+[[nodiscard]] HttpReply reply_of(const Error& error, std::chrono::milliseconds retry_after = {});
 
 /// Answers one request, now or later, on the loop's thread. Copies answer the same request; the first
 /// send() counts. When the last copy goes without an answer the peer gets `internal`.
@@ -43,6 +44,7 @@ class Responder {
   void send(HttpReply reply) const;
   void send(const Error& error) const { send(reply_of(error)); }
   /// Called once, on the loop's thread, when the peer goes away before the answer. At most one callback.
+  /// With one, a peer that closes its sending side has gone; without, it still gets its answer.
   void on_gone(std::function<void()> callback) const;
 
   struct State;
@@ -66,10 +68,12 @@ struct ServerLimits {
   std::size_t bodies_bytes_max = limits::http_bodies_bytes_max;
   std::chrono::milliseconds idle_max = limits::http_idle_max;
   std::chrono::milliseconds request_max = limits::http_request_max;
+  std::chrono::milliseconds linger_max = limits::http_linger_max;
 };
 
 /// An HTTP/1.1 server on an EventLoop: keep-alive, pipelined requests answered in order, every wait
-/// for a peer bounded. Thread safety: the loop's thread.
+/// for a peer bounded. With all connections taken a new one closes the one that is idle longest.
+/// Thread safety: the loop's thread.
 class HttpServer {
  public:
   /// Called once for each answer; `route` is the pattern, empty when none fits.

@@ -1,158 +1,15 @@
 // Server and client over real sockets of this machine, on ports that the system picks.
 
-#include <arpa/inet.h>
-#include <poll.h>
-#include <sys/socket.h>
-
-#include <atomic>
-#include <condition_variable>
-#include <mutex>
-#include <optional>
-#include <thread>
-
-#include "runtime/base/clock.hpp"
-#include "runtime/base/file_descriptor.hpp"
-#include "runtime/control/event_loop.hpp"
-#include "runtime/control/http_client.hpp"
-#include "runtime/control/http_server.hpp"
-#include "tests/catch.hpp"
+#include "tests/unit/control/http_fixture.hpp"
 
 using namespace sublet;
+using namespace sublet::test;
 using namespace std::chrono_literals;
-using control::HttpRequest;
-using control::Responder;
-
-namespace {
-
-constexpr auto patience = 30s;
-
-/// A server on a thread of its own, with routes that show what arrives.
-class Server {
- public:
-  explicit Server(control::ServerLimits bounds = {}) {
-    server_ = control::HttpServer::listen(loop_, "127.0.0.1", 0, routes(), bounds).value();
-    port = server_->port();
-    thread_ = std::thread([this] { loop_.run(); });
-  }
-  ~Server() {
-    loop_.stop();
-    thread_.join();
-    held_.reset();
-  }
-
-  [[nodiscard]] std::string url() const { return "http://127.0.0.1:" + std::to_string(port); }
-  /// Waits until a request to /hold is held.
-  void wait_held() {
-    std::unique_lock lock(mutex_);
-    REQUIRE(changed_.wait_for(lock, patience, [&] { return holding_; }));
-  }
-  void wait_gone() {
-    std::unique_lock lock(mutex_);
-    REQUIRE(changed_.wait_for(lock, patience, [&] { return gone_; }));
-  }
-  void answer_held() {
-    loop_.post([this] { held_->send({.body = "held"}); });
-  }
-
-  std::uint16_t port = 0;
-  std::atomic<int> requests = 0;
-
- private:
-  std::vector<control::Route> routes() {
-    const auto echo = [this](const HttpRequest& request, const Responder& responder) {
-      ++requests;
-      std::string text = request.method + " " + request.path;
-      for (const auto& [key, value] : request.parameters) text += " " + key + "=" + value;
-      for (const auto& [key, value] : request.query) text += " ?" + key + "=" + value;
-      responder.send({.body = text + " " + request.body, .content_type = "text/plain"});
-    };
-    const auto hold = [this](const HttpRequest&, const Responder& responder) {
-      held_ = responder;
-      responder.on_gone([this] { note(gone_); });
-      note(holding_);
-    };
-    return {
-        {"GET", "/echo", 0, echo},
-        {"POST", "/echo", 1000, echo},
-        {"GET", "/a/fixed/{c}", 0, echo},
-        {"GET", "/a/{b}/{c}", 0, echo},
-        {"GET", "/hold", 0, hold},
-        {"GET", "/drop", 0, [](const HttpRequest&, const Responder&) {}},
-        {"GET", "/throw", 0, [](const HttpRequest&, const Responder&) { throw std::runtime_error("oh"); }},
-        {"GET", "/refuse", 0,
-         [](const HttpRequest&, const Responder& responder) {
-           responder.send(Error(Errc::busy, "not now"));
-         }},
-        {"GET", "/large", 0, [](const HttpRequest&, const Responder& responder) {
-           responder.send({.shared_body = std::make_shared<const std::string>(20'000'000, 'z')});
-         }}};
-  }
-
-  void note(bool& what) {
-    const std::lock_guard lock(mutex_);
-    what = true;
-    changed_.notify_all();
-  }
-
-  control::EventLoop loop_;
-  std::unique_ptr<control::HttpServer> server_;
-  std::thread thread_;
-  std::optional<Responder> held_;
-  std::mutex mutex_;
-  std::condition_variable changed_;
-  bool holding_ = false;
-  bool gone_ = false;
-};
-
-FileDescriptor connect_to(std::uint16_t port) {
-  FileDescriptor peer(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
-  sockaddr_in address{};
-  address.sin_family = AF_INET;
-  address.sin_port = htons(port);
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  REQUIRE(::connect(peer.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) == 0);
-  return peer;
-}
-
-void send_all(const FileDescriptor& peer, std::string_view text) {
-  while (!text.empty()) {
-    const ssize_t count = ::send(peer.get(), text.data(), text.size(), MSG_NOSIGNAL);
-    if (count <= 0) return;  // The server has closed: what it said is what counts.
-    text.remove_prefix(static_cast<std::size_t>(count));
-  }
-}
-
-/// All that comes until the server closes; `until` ends it earlier.
-std::string receive(const FileDescriptor& peer, std::string_view until = {}) {
-  std::string text;
-  char bytes[4096];
-  while (until.empty() || text.find(until) == std::string::npos) {
-    pollfd ready{peer.get(), POLLIN, 0};
-    REQUIRE(::poll(&ready, 1, static_cast<int>(std::chrono::milliseconds(patience).count())) == 1);
-    const ssize_t count = ::recv(peer.get(), bytes, sizeof(bytes), 0);
-    if (count <= 0) break;
-    text.append(bytes, static_cast<std::size_t>(count));
-  }
-  return text;
-}
-
-std::string talk(const Server& server, std::string_view text) {
-  const FileDescriptor peer = connect_to(server.port);
-  send_all(peer, text);
-  ::shutdown(peer.get(), SHUT_WR);
-  return receive(peer);
-}
-
-Result<control::HttpAnswer> get(const Server& server, const std::string& target) {
-  return control::HttpClient::create(server.url()).value()->request("GET", target, "", patience);
-}
-
-}  // namespace
 
 TEST_CASE("a request reaches its route with all its parts") {
   Server server;
   REQUIRE(get(server, "/echo")->body == "GET /echo ");
-  REQUIRE(get(server, "/a/x/y?k=v&flag")->body == "GET /a/x/y b=x c=y ?flag= ?k=v ");
+  REQUIRE(get(server, "/a/x/y?k=v&flag")->body == "GET /a/x/y b=x c=y ?k=v ?flag= ");
   REQUIRE(get(server, "/a/fixed/y")->body == "GET /a/fixed/y c=y ");
   const auto client = control::HttpClient::create(server.url()).value();
   REQUIRE(client->request("POST", "/echo", "body", patience)->body == "POST /echo body");
@@ -255,19 +112,31 @@ TEST_CASE("silent, slow and half-closed peers are closed by time") {
   REQUIRE(server.requests == 0);
 }
 
-TEST_CASE("connections beyond the limit are told so, and there is room again when others go") {
+TEST_CASE("with all connections taken the one idle longest makes room") {
   Server server({.connections_max = 2});
-  std::optional<FileDescriptor> first = connect_to(server.port);
+  const FileDescriptor first = connect_to(server.port);
   const FileDescriptor second = connect_to(server.port);
-  for (const FileDescriptor* peer : std::initializer_list<const FileDescriptor*>{&*first, &second}) {
+  for (const FileDescriptor* peer : {&first, &second}) {
     send_all(*peer, "GET /echo HTTP/1.1\r\n\r\n");
     REQUIRE_THAT(receive(*peer, "GET /echo"), Catch::StartsWith("HTTP/1.1 200"));
   }
-  REQUIRE_THAT(receive(connect_to(server.port)), Catch::StartsWith("HTTP/1.1 503"));
-  first.reset();
-  const TimePoint until = SteadyClock::now() + patience;
-  while (!get(server, "/echo").ok() || get(server, "/echo")->status != 200)
-    REQUIRE(SteadyClock::now() < until);
+  REQUIRE(get(server, "/echo")->status == 200);
+  REQUIRE(receive(first).empty());
+  send_all(second, "GET /echo HTTP/1.1\r\n\r\n");
+  REQUIRE_THAT(receive(second, "GET /echo"), Catch::StartsWith("HTTP/1.1 200"));
+}
+
+TEST_CASE("with all connections busy a new one is told so, and there is room again when others go") {
+  Server server({.connections_max = 1});
+  std::optional<FileDescriptor> first = connect_to(server.port);
+  send_all(*first, "GET /wait HTTP/1.1\r\n\r\n");
+  server.wait_held();
+  const std::string refusal = receive(connect_to(server.port));
+  REQUIRE_THAT(refusal, Catch::StartsWith("HTTP/1.1 503") && Catch::Contains("Retry-After: 1\r\n") &&
+                            Catch::Contains("\"retry_after_ms\":1000"));
+  server.answer_held();
+  REQUIRE_THAT(receive(*first, "held"), Catch::StartsWith("HTTP/1.1 200"));
+  REQUIRE(get(server, "/echo")->status == 200);
 }
 
 TEST_CASE("large requests under way are bounded together") {
