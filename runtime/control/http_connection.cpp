@@ -52,7 +52,7 @@ class Connection final : public std::enable_shared_from_this<Connection>, public
         inbox_(site_->bounds.header_bytes_max + inbox_spare_bytes) {
     ++site_->connections;
   }
-  ~Connection() {
+  ~Connection() override {
     give_back_body();
     leave();
   }
@@ -81,7 +81,7 @@ class Connection final : public std::enable_shared_from_this<Connection>, public
   bool refuse_parsed(error_code error);
   bool admit_body();
   void dispatch();
-  void refuse(const Error& error, std::optional<unsigned> status = {}, Pairs headers = {});
+  void refuse(const Error& error, std::optional<unsigned> status = {}, const Pairs& headers = {});
   void write(HttpReply reply);
   void send_some(const std::string& head, error_code& error);
   [[nodiscard]] bool all_sent(const std::string& head) const noexcept;
@@ -314,7 +314,7 @@ void Connection::answer(HttpReply reply) {
 }
 
 /// Answers and closes: what follows in the stream cannot be trusted or is not wanted.
-void Connection::refuse(const Error& error, std::optional<unsigned> status, Pairs headers) {
+void Connection::refuse(const Error& error, std::optional<unsigned> status, const Pairs& headers) {
   keep_alive_ = false;
   HttpReply reply = reply_of(error);
   reply.status = status.value_or(reply.status);

@@ -23,7 +23,7 @@ class Bounded
   TimePoint deadline;
 
  protected:
-  ~Bounded() = default;
+  virtual ~Bounded() = default;
 };
 
 /// Connections that all have the same time, so that the order of arrival is that of the deadlines, and
