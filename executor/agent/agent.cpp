@@ -47,7 +47,8 @@ Agent::Agent(Options options)
     : options_(std::move(options)),
       cores_(options_.cores),
       memory_free_(options_.memory_bytes),
-      link_(options_) {}
+      usage_(options_.state_dir + "/usage"),
+      link_(options_, usage_) {}
 
 Agent::~Agent() {
   for (auto& [id, worker] : workers_) {
@@ -86,6 +87,7 @@ Status Agent::set_up() {
     return Error(Errc::io_error, std::string("signalfd: ") + std::strerror(errno));
   watch(epoll_.get(), signals_.get(), source_signals);
   watch(epoll_.get(), link_.descriptor(), source_link);
+  if (Status opened = usage_.open(); !opened) return opened;
   if (Status started = start_template(); !started) return started;
   return link_.start();
 }
@@ -210,6 +212,7 @@ void Agent::on_worker_gone(WorkerProcess& worker, int status) {
   }
   ended_.push_back({.worker = worker.id, .lease = worker.token ? worker.token->lease : 0, .reason = reason});
   free_share(worker);
+  usage_.end(worker.usage);
   changed_ = true;
 }
 
@@ -285,6 +288,11 @@ void Agent::try_attach(WorkerProcess& worker) {
     answer(worker, Error(Errc::lease_revoked, "the lease has ended; acquire a new one"), {});
     return;
   }
+  const std::optional<TimePoint> lease_end = link_.when(token.expiry_ms);
+  if (!lease_end || *lease_end <= SteadyClock::now()) {
+    answer(worker, Error(Errc::lease_expired, "the token has expired; renew the lease"), {});
+    return;
+  }
   const auto function = functions_.find(token.function);
   if (function == functions_.end()) return;
   const std::uint64_t share = options_.memory_bytes / options_.cores.size() * token.cores;
@@ -292,12 +300,14 @@ void Agent::try_attach(WorkerProcess& worker) {
   if (memory > memory_free_) return;
   auto cores = cores_.take(token.cores);
   if (!cores) return;
+  worker.lease_end = *lease_end;
   worker.cores = std::move(*cores);
   worker.memory_bytes = memory;
   memory_free_ -= memory;
-  const Status enforced = enforce(worker);
-  answer(worker, enforced, function->second);
-  if (enforced) remember_function(token.function);
+  Status granted = enforce(worker);
+  if (granted) granted = usage_.begin(worker.usage, token.lease);
+  answer(worker, granted, function->second);
+  if (granted) remember_function(token.function);
 }
 
 Status Agent::enforce(WorkerProcess& worker) {
@@ -317,6 +327,7 @@ void Agent::answer(WorkerProcess& worker, const Status& granted, const std::stri
     worker.state = State::ready;
     changed_ = true;
   } else {
+    attached.lease_end_ns = std::chrono::nanoseconds(worker.lease_end.time_since_epoch()).count();
     local::put(attached.function_path, path);
   }
   if (!local::send(worker.socket.get(), attached)) worker.kill_at = SteadyClock::now();
@@ -373,6 +384,7 @@ void Agent::on_command(const api::Command& command) {
     if (functions_.find(command.function) == functions_.end()) link_.fetch(command.function);
   } else if (command.kind == "drop_function") {
     functions_.erase(command.function);
+    link_.forget(command.function);
     std::erase(recent_, command.function);
     for (auto& [id, worker] : workers_) {
       if (worker.function == command.function && worker.state == State::ready)

@@ -11,6 +11,7 @@
 #include "executor/agent/ended_leases.hpp"
 #include "executor/agent/manager_link.hpp"
 #include "executor/agent/options.hpp"
+#include "executor/agent/usage_book.hpp"
 #include "executor/agent/worker_process.hpp"
 
 namespace sublet::agent {
@@ -61,6 +62,7 @@ class Agent {
   Options options_;
   CoreAllocator cores_;
   std::uint64_t memory_free_;
+  UsageBook usage_;
   ManagerLink link_;
   FileDescriptor epoll_;
   FileDescriptor signals_;

@@ -9,9 +9,11 @@
 #include <cstdlib>
 #include <cxxopts.hpp>
 #include <filesystem>
+#include <fstream>
 #include <iostream>
 
 #include "executor/agent/agent.hpp"
+#include "executor/agent/usage_book.hpp"
 #include "runtime/base/limits.hpp"
 #include "runtime/base/log.hpp"
 
@@ -83,6 +85,8 @@ cxxopts::Options describe() {
 }
 
 constexpr const char* lock_name = "/lock";
+constexpr const char* usage_name = "/usage";
+constexpr const char* manager_name = "/manager";  ///< Holds the address of who is to hear of the usage.
 
 /// Holds the directory's lock for the life of the process.
 bool lock_dir(const std::string& path) {
@@ -93,8 +97,16 @@ bool lock_dir(const std::string& path) {
   return false;
 }
 
-/// Removes what agents left behind that were killed: private directories that nobody holds locked.
-void remove_stale(const std::filesystem::path& parent) {
+std::string first_line(const std::string& path) {
+  std::ifstream file(path);
+  std::string line;
+  std::getline(file, line);
+  return line;
+}
+
+/// Removes what agents left behind that were killed: private directories that nobody holds locked. What
+/// their workers had counted moves to `own`, or stays for an agent of the manager that is to hear of it.
+void remove_stale(const std::filesystem::path& parent, const std::string& own, const std::string& manager) {
   std::error_code error;
   for (const auto& entry : std::filesystem::directory_iterator(parent, error)) {
     struct stat info {};
@@ -102,12 +114,20 @@ void remove_stale(const std::filesystem::path& parent) {
     if (entry.path().filename().string().rfind("sublet-agent-", 0) != 0 || ::lstat(path.c_str(), &info) != 0)
       continue;
     if (!S_ISDIR(info.st_mode) || info.st_uid != ::geteuid()) continue;
-    if (::access((path + lock_name).c_str(), F_OK) == 0 && lock_dir(path))
+    const bool of_other =
+        sublet::agent::holds_usage(path + usage_name) && first_line(path + manager_name) != manager;
+    if (of_other || ::access((path + lock_name).c_str(), F_OK) != 0 || !lock_dir(path)) continue;
+    const sublet::Status moved = sublet::agent::adopt_usage(path + usage_name, own + usage_name);
+    if (moved) {
       std::filesystem::remove_all(path, error);
+    } else {
+      sublet::log::warning(moved.error().message());
+    }
   }
 }
 
-Result<std::string> make_state_dir(const cxxopts::ParseResult& given, bool& remove) {
+Result<std::string> make_state_dir(const cxxopts::ParseResult& given, const std::string& manager,
+                                   bool& remove) {
   if (given.count("state-dir") > 0) {
     const auto path = given["state-dir"].as<std::string>();
     std::error_code error;
@@ -120,12 +140,14 @@ Result<std::string> make_state_dir(const cxxopts::ParseResult& given, bool& remo
     if (!lock_dir(full)) return Error(Errc::busy, "another agent uses --state-dir " + full);
     return full;
   }
-  remove_stale(std::filesystem::temp_directory_path());
   std::string path = std::filesystem::temp_directory_path().string() + "/sublet-agent-XXXXXX";
   if (::mkdtemp(path.data()) == nullptr)
     return Error(Errc::io_error, "cannot make a directory in " + path + "; set TMPDIR");
   remove = true;
   if (!lock_dir(path)) return Error(Errc::io_error, "cannot lock " + path);
+  std::ofstream(path + manager_name) << manager << '\n';
+  std::filesystem::create_directory(path + usage_name);
+  remove_stale(std::filesystem::temp_directory_path(), path, manager);
   return path;
 }
 
@@ -181,7 +203,7 @@ Result<sublet::agent::Options> read_options(const cxxopts::ParseResult& given, b
   }
   options.drain = std::chrono::milliseconds(given["drain-ms"].as<std::uint64_t>());
   options.worker_program = worker_program();
-  auto state = make_state_dir(given, remove_state);
+  auto state = make_state_dir(given, options.manager, remove_state);
   if (!state) return state.error();
   options.state_dir = *state;
   return options;
@@ -217,7 +239,9 @@ int main(int argc, char** argv) {
       status = agent.run();
     }
     std::error_code error;
-    if (remove_state) std::filesystem::remove_all(state_dir, error);
+    // What no manager has heard of is left for the next agent.
+    if (remove_state && !sublet::agent::holds_usage(state_dir + usage_name))
+      std::filesystem::remove_all(state_dir, error);
     return status;
   } catch (const cxxopts::exceptions::exception& error) {
     std::cerr << "sublet-agent: " << error.what() << "; see sublet-agent --help\n";

@@ -21,6 +21,22 @@ constexpr milliseconds request_max{10'000};
 constexpr milliseconds fetch_max{120'000};
 constexpr milliseconds back_off_first{50};
 constexpr milliseconds back_off_max{5'000};
+constexpr int failures_a_line = 64;  ///< Of a row of failures so many make one line in the log.
+
+/// Jittered: the nodes of a site that lost its manager shall not come back all at once.
+milliseconds back_off(int failures) {
+  thread_local std::minstd_rand random(std::random_device{}());
+  const milliseconds full = std::min(back_off_max, back_off_first * (1 << std::min(failures, 7)));
+  return milliseconds(
+      std::uniform_int_distribution<milliseconds::rep>(full.count() / 2, full.count())(random));
+}
+
+template <typename T>
+Result<T> answer_as(Result<control::HttpAnswer> answer) {
+  const Result<std::string> body = control::body_of(std::move(answer));
+  if (!body) return body.error();
+  return api::from_json<T>(*body);
+}
 
 std::string machine_id() {
   std::ifstream file("/proc/sys/kernel/random/boot_id");
@@ -46,8 +62,8 @@ Status write_file(const std::string& path, std::string_view bytes) {
 
 }  // namespace
 
-ManagerLink::ManagerLink(const Options& options)
-    : options_(options), ready_(::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)) {}
+ManagerLink::ManagerLink(const Options& options, UsageBook& usage)
+    : options_(options), usage_(usage), ready_(::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)) {}
 
 ManagerLink::~ManagerLink() {
   leave(milliseconds(0));
@@ -82,50 +98,46 @@ void ManagerLink::publish(api::Heartbeat heartbeat) {
     const std::lock_guard lock(mutex_);
     auto ended = std::move(heartbeat_.ended);
     std::move(heartbeat.ended.begin(), heartbeat.ended.end(), std::back_inserter(ended));
+    // While the manager is away: the lists say which workers are there, so old news may go.
+    if (ended.size() > limits::node_workers_max)
+      ended.erase(ended.begin(), ended.end() - static_cast<std::ptrdiff_t>(limits::node_workers_max));
     heartbeat_ = std::move(heartbeat);
     heartbeat_.ended = std::move(ended);
+    lists_known_ = false;
+    ++published_;
     dirty_ = true;
   }
   changed_.notify_all();
 }
 
-void ManagerLink::fetch(std::uint32_t function) {
-  {
-    const std::lock_guard lock(mutex_);
-    if (std::find(to_fetch_.begin(), to_fetch_.end(), function) != to_fetch_.end()) return;
-    to_fetch_.push_back(function);
-  }
-  changed_.notify_all();
+std::optional<TimePoint> ManagerLink::when(std::uint64_t time_ms) {
+  const std::lock_guard lock(mutex_);
+  return clock_.when(time_ms, SteadyClock::now());
 }
 
 bool ManagerLink::pause(int failures) {
-  thread_local std::minstd_rand random(std::random_device{}());
-  const milliseconds full = std::min(back_off_max, back_off_first * (1 << std::min(failures, 7)));
-  const milliseconds jittered(
-      std::uniform_int_distribution<milliseconds::rep>(full.count() / 2, full.count())(random));
   std::unique_lock lock(mutex_);
-  return !changed_.wait_for(lock, jittered, [this] { return stopping_; });
+  return !changed_.wait_for(lock, back_off(failures), [this] { return stopping_; });
 }
 
-bool ManagerLink::register_node(control::HttpClient& client) {
+Status ManagerLink::register_node(control::HttpClient& client) {
   const api::NodeRegistration registration{.name = options_.name,
                                            .machine = machine_id(),
                                            .cores = static_cast<std::uint32_t>(options_.cores.size()),
                                            .memory_bytes = options_.memory_bytes,
                                            .worker_region_bytes = options_.region_bytes,
                                            .version = SUBLET_VERSION};
-  const auto body =
-      control::body_of(client.request("POST", "/v1/nodes", api::to_json(registration), request_max));
-  const auto registered =
-      body ? api::from_json<api::NodeRegistered>(*body) : Result<api::NodeRegistered>(body.error());
+  const TimePoint sent_at = SteadyClock::now();
+  const auto registered = answer_as<api::NodeRegistered>(
+      client.request("POST", "/v1/nodes", api::to_json(registration), request_max));
+  if (!registered) return registered.error();
   Registered event;
-  const Status parsed = registered ? from_hex(registered->key, event.key) : Status(registered.error());
-  if (!parsed) {
-    log::warning("cannot register at " + options_.manager + ": " + parsed.error().message());
-    return false;
-  }
+  if (Status parsed = from_hex(registered->key, event.key); !parsed) return parsed;
+  if (registered->node == 0) return Error(Errc::protocol_error, "the manager gave the node no number");
   std::unique_lock lock(mutex_);
+  clock_.heard(sent_at, SteadyClock::now(), registered->time_ms);
   node_ = registered->node;
+  lists_known_ = false;
   dirty_ = true;
   if (key_text_ != registered->key) {
     key_text_ = registered->key;
@@ -136,7 +148,7 @@ bool ManagerLink::register_node(control::HttpClient& client) {
   changed_.notify_all();
   log::info("registered as node " + std::to_string(registered->node) + " (" + options_.name + ") at " +
             options_.manager);
-  return true;
+  return {};
 }
 
 void ManagerLink::report_loop() {
@@ -148,48 +160,67 @@ void ManagerLink::report_loop() {
       if (stopping_) return;
       node = node_;
       if (node != 0 && failures == 0) {
-        changed_.wait_for(lock, limits::node_heartbeat, [this] { return dirty_ || stopping_ || node_ == 0; });
+        changed_.wait_for(lock, limits::node_heartbeat, [this] { return dirty_ || stopping_; });
         if (stopping_) return;
       }
     }
-    bool done = false;
-    if (node == 0) {
-      done = register_node(*report_client_);
-    } else {
-      const Outcome outcome = report_once(*report_client_);
-      done = outcome == Outcome::done;
-      if (outcome == Outcome::unknown_node) {
-        const std::lock_guard lock(mutex_);
-        node_ = 0;
-        continue;
-      }
+    const Status done = node == 0 ? register_node(*report_client_) : report_once(*report_client_);
+    if (done) {
+      if (failures > 0)
+        log::info("the manager answers again after " + std::to_string(failures) + " failures");
+      failures = 0;
+      continue;
     }
-    failures = done ? 0 : failures + 1;
-    if (!done && !pause(failures)) return;
+    if (node != 0 && done.error().code() == Errc::not_found) {
+      const std::lock_guard lock(mutex_);
+      node_ = 0;
+    }
+    // The first of a row, then one in some minutes: it may be away for hours.
+    if (failures % failures_a_line == 0) {
+      log::warning(options_.manager +
+                   (node == 0 ? " does not register this node: " : " takes no heartbeat: ") +
+                   done.error().message() + "; trying again");
+    }
+    if (!pause(++failures)) return;
   }
 }
 
-ManagerLink::Outcome ManagerLink::report_once(control::HttpClient& client) {
+Status ManagerLink::report_once(control::HttpClient& client) {
   api::Heartbeat sent;
   std::uint64_t node = 0;
+  std::uint64_t published = 0;
   {
     const std::lock_guard lock(mutex_);
-    sent = heartbeat_;
+    if (lists_known_) {
+      sent.unchanged = true;
+      sent.ended = heartbeat_.ended;
+    } else {
+      sent = heartbeat_;
+    }
     node = node_;
+    published = published_;
     dirty_ = false;
   }
-  const auto body = control::body_of(client.request(
+  sent.usage = usage_.changed();
+  const TimePoint sent_at = SteadyClock::now();
+  const auto answer = answer_as<api::HeartbeatAnswer>(client.request(
       "POST", "/v1/nodes/" + std::to_string(node) + "/heartbeat", api::to_json(sent), request_max));
+  const TimePoint received_at = SteadyClock::now();
   const std::lock_guard lock(mutex_);
-  if (body) {
-    heartbeat_.ended.erase(heartbeat_.ended.begin(),
-                           heartbeat_.ended.begin() + static_cast<std::ptrdiff_t>(sent.ended.size()));
-    return Outcome::done;
+  if (!answer) {
+    lists_known_ = false;
+    dirty_ = true;
+    return answer.error();
   }
-  dirty_ = true;
-  if (body.error().code() == Errc::not_found) return Outcome::unknown_node;
-  if (!stopping_) log::warning("heartbeat failed: " + body.error().message());
-  return Outcome::failed;
+  clock_.heard(sent_at, received_at, answer->time_ms);
+  usage_.answered(sent.usage);
+  lists_known_ = published == published_ && !answer->resend;
+  // Now, but not over and over to one that is never content.
+  if (answer->resend && sent.unchanged) dirty_ = true;
+  const auto answered = static_cast<std::ptrdiff_t>(std::min(sent.ended.size(), heartbeat_.ended.size()));
+  heartbeat_.ended.erase(heartbeat_.ended.begin(), heartbeat_.ended.begin() + answered);
+  changed_.notify_all();
+  return {};
 }
 
 void ManagerLink::command_loop() {
@@ -208,10 +239,11 @@ void ManagerLink::command_loop() {
     seen_node = node;
     const std::string target =
         "/v1/nodes/" + std::to_string(node) + "/commands?after=" + std::to_string(seen);
-    const auto body = control::body_of(
+    auto commands = answer_as<api::Commands>(
         command_client_->request("GET", target, {}, limits::command_wait_max + std::chrono::seconds(5)));
-    auto commands = body ? api::from_json<api::Commands>(*body) : Result<api::Commands>(body.error());
     if (!commands) {
+      // A manager that never sent what was seen counts anew.
+      if (commands.error().code() == Errc::invalid_argument) seen = 0;
       if (!pause(++failures)) return;
       continue;
     }
@@ -224,21 +256,59 @@ void ManagerLink::command_loop() {
   }
 }
 
-void ManagerLink::fetch_loop() {
-  for (;;) {
-    std::uint32_t function = 0;
-    {
-      std::unique_lock lock(mutex_);
-      changed_.wait(lock, [this] { return stopping_ || !to_fetch_.empty(); });
-      if (stopping_) return;
-      function = to_fetch_.front();
+ManagerLink::WantedList::iterator ManagerLink::find_wanted(std::uint32_t function) {
+  return std::find_if(to_fetch_.begin(), to_fetch_.end(),
+                      [function](const Wanted& wanted) { return wanted.function == function; });
+}
+
+void ManagerLink::fetch(std::uint32_t function) {
+  {
+    const std::lock_guard lock(mutex_);
+    const auto found = find_wanted(function);
+    if (found == to_fetch_.end()) {
+      to_fetch_.push_back({.function = function, .at = SteadyClock::now()});
+    } else {
+      found->at = SteadyClock::now();  // Somebody waits for it now.
     }
-    Result<std::string> path = fetch_now(*fetch_client_, function);
-    if (!path)
-      log::warning("cannot fetch function " + std::to_string(function) + ": " + path.error().message());
+  }
+  changed_.notify_all();
+}
+
+void ManagerLink::forget(std::uint32_t function) {
+  const std::lock_guard lock(mutex_);
+  if (const auto found = find_wanted(function); found != to_fetch_.end()) to_fetch_.erase(found);
+}
+
+std::optional<std::uint32_t> ManagerLink::next_to_fetch() {
+  std::unique_lock lock(mutex_);
+  while (!stopping_) {
+    const auto next = std::min_element(to_fetch_.begin(), to_fetch_.end(),
+                                       [](const Wanted& a, const Wanted& b) { return a.at < b.at; });
+    if (next == to_fetch_.end()) {
+      changed_.wait(lock);
+    } else if (const TimePoint at = next->at; at > SteadyClock::now()) {
+      changed_.wait_until(lock, at);
+    } else {
+      return next->function;
+    }
+  }
+  return std::nullopt;
+}
+
+void ManagerLink::fetch_loop() {
+  while (const auto function = next_to_fetch()) {
+    Result<std::string> path = fetch_now(*fetch_client_, *function);
     std::unique_lock lock(mutex_);
-    to_fetch_.erase(to_fetch_.begin());
-    events_.fetched.push_back({function, std::move(path)});
+    const auto wanted = find_wanted(*function);
+    if (wanted == to_fetch_.end()) continue;  // Dropped meanwhile.
+    if (!path && !stopping_ && wanted->failures % failures_a_line == 0)
+      log::warning("cannot fetch function " + std::to_string(*function) + ": " + path.error().message());
+    if (path || path.error().code() == Errc::not_found) {
+      to_fetch_.erase(wanted);
+    } else {
+      wanted->at = SteadyClock::now() + back_off(++wanted->failures);
+    }
+    events_.fetched.push_back({*function, std::move(path)});
     notify(lock);
   }
 }
@@ -260,8 +330,17 @@ Result<std::string> ManagerLink::fetch_now(control::HttpClient& client, std::uin
 void ManagerLink::leave(milliseconds timeout) {
   std::uint64_t node = 0;
   {
-    const std::lock_guard lock(mutex_);
+    std::unique_lock lock(mutex_);
     if (stopping_) return;
+    if (node_ != 0 && timeout > milliseconds(0)) {
+      dirty_ = true;
+      changed_.notify_all();
+      const bool said = changed_.wait_for(lock, timeout, [this] {
+        dirty_ = dirty_ || !usage_.settled();
+        return !dirty_ && heartbeat_.ended.empty();
+      });
+      if (!said) log::warning("the manager has not heard all that the workers counted; it is kept");
+    }
     stopping_ = true;
     node = node_;
   }

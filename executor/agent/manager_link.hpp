@@ -12,6 +12,8 @@
 #include <vector>
 
 #include "executor/agent/options.hpp"
+#include "executor/agent/site_clock.hpp"
+#include "executor/agent/usage_book.hpp"
 #include "runtime/base/digest.hpp"
 #include "runtime/base/file_descriptor.hpp"
 #include "runtime/control/api.hpp"
@@ -24,7 +26,7 @@ namespace sublet::agent {
 /// when the manager was away, with jittered back-off. Thread safety: all public calls from one thread.
 class ManagerLink {
  public:
-  explicit ManagerLink(const Options& options);
+  ManagerLink(const Options& options, UsageBook& usage);
   ManagerLink(const ManagerLink&) = delete;
   ManagerLink& operator=(const ManagerLink&) = delete;
   ~ManagerLink();
@@ -49,25 +51,39 @@ class ManagerLink {
   [[nodiscard]] Events take_events();
   /// Reports now what the node's workers do. `ended` is kept until a manager has answered for it.
   void publish(api::Heartbeat heartbeat);
-  /// Brings the function's library to this node; the answer is an event.
+  /// Brings the function's library to this node; the answer is an event. A failure is one too, and is
+  /// tried again until it succeeds, the manager has no such function or forget() is called.
   void fetch(std::uint32_t function);
-  /// Takes the node out at the manager, within `timeout`, and ends the threads.
+  void forget(std::uint32_t function);
+  /// When it is `time_ms` by the manager's clock; nothing before it has answered for the first time.
+  [[nodiscard]] std::optional<TimePoint> when(std::uint64_t time_ms);
+  /// Says what is left to say, takes the node out at the manager, each within `timeout`, and ends the
+  /// threads.
   void leave(std::chrono::milliseconds timeout);
 
  private:
-  enum class Outcome { done, unknown_node, failed };
+  struct Wanted {
+    std::uint32_t function = 0;
+    int failures = 0;
+    TimePoint at;  ///< Not before.
+  };
+  using WantedList = std::vector<Wanted>;
 
   void report_loop();
-  [[nodiscard]] Outcome report_once(control::HttpClient& client);
-  [[nodiscard]] bool register_node(control::HttpClient& client);
+  [[nodiscard]] Status report_once(control::HttpClient& client);
+  [[nodiscard]] Status register_node(control::HttpClient& client);
   void command_loop();
   void fetch_loop();
+  /// Waits until a function is to be fetched; nothing at the end.
+  [[nodiscard]] std::optional<std::uint32_t> next_to_fetch();
+  [[nodiscard]] WantedList::iterator find_wanted(std::uint32_t function);
   [[nodiscard]] Result<std::string> fetch_now(control::HttpClient& client, std::uint32_t function);
   void notify(const std::unique_lock<std::mutex>& held);
   /// Waits for the back-off after `failures` failures or the end; false at the end.
   [[nodiscard]] bool pause(int failures);
 
   const Options& options_;
+  UsageBook& usage_;
   FileDescriptor ready_;
   std::unique_ptr<control::HttpClient> report_client_;
   std::unique_ptr<control::HttpClient> command_client_;
@@ -80,7 +96,10 @@ class ManagerLink {
   std::optional<std::string> key_text_;
   api::Heartbeat heartbeat_;
   bool dirty_ = false;
-  std::vector<std::uint32_t> to_fetch_;
+  bool lists_known_ = false;     ///< The manager has heartbeat_'s lists by its own answer.
+  std::uint64_t published_ = 0;  ///< How often the lists have changed.
+  SiteClock clock_;
+  WantedList to_fetch_;
   Events events_;
   std::vector<std::thread> threads_;
 };

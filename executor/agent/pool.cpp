@@ -1,5 +1,6 @@
 // The agent's pool of idle workers: how many of which kind, and their birth.
 #include <algorithm>
+#include <array>
 
 #include "executor/agent/agent.hpp"
 #include "runtime/base/log.hpp"
@@ -41,6 +42,12 @@ void Agent::start_worker(std::uint32_t function) {
     start_again_at_ = SteadyClock::now() + start_pause;
     return;
   }
+  const auto page = usage_.create();
+  if (!page) {
+    log::error("cannot start a worker: " + page.error().message());
+    start_again_at_ = SteadyClock::now() + start_pause;
+    return;
+  }
   const std::uint32_t id = next_worker_++;
   local::Fork spec{.worker = id, .region_bytes = options_.region_bytes, .key = wire::worker_key(*key_, id)};
   const std::string shm_path = options_.state_dir + "/w" + std::to_string(id) + ".sock";
@@ -50,13 +57,15 @@ void Agent::start_worker(std::uint32_t function) {
     spec.function = function;
     local::put(spec.function_path, functions_[function]);
   }
-  if (!local::send(template_socket_.get(), spec, pair->second.get())) {
+  if (!local::send(template_socket_.get(), spec, std::array{pair->second.get(), page->descriptor})) {
+    usage_.end(page->id);
     start_again_at_ =
         SteadyClock::now() + fork_queue_pause;  // The template's queue is full: it forks as fast as it can.
     return;
   }
   WorkerProcess& worker = workers_[id];
   worker.id = id;
+  worker.usage = page->id;
   worker.socket = std::move(pair->first);
   worker.shm_path = shm_path;
   worker.function = function;

@@ -24,7 +24,8 @@ struct WorkerProcess {
   };
 
   std::uint32_t id = 0;
-  pid_t pid = -1;  ///< -1 until the worker has said so.
+  std::uint64_t usage = 0;  ///< Its page in the UsageBook.
+  pid_t pid = -1;           ///< -1 until the worker has said so.
   FileDescriptor socket;
   State state = State::starting;
   std::string tcp;
@@ -32,6 +33,7 @@ struct WorkerProcess {
   std::string shm_path;        ///< Removed after the worker.
   std::uint32_t function = 0;  ///< Loaded before it was published; 0: none.
   std::optional<wire::Token> token;
+  TimePoint lease_end;  ///< Of the token, when it was granted.
   std::vector<int> cores;
   std::uint64_t memory_bytes = 0;
   std::optional<TimePoint> kill_at;    ///< SIGKILL then.

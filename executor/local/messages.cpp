@@ -4,22 +4,25 @@
 
 #include <cerrno>
 
+#include "runtime/base/assert.hpp"
+
 namespace sublet::local {
 
-Status send_packet(int socket, std::span<const std::byte> bytes, int attached) noexcept {
+Status send_packet(int socket, std::span<const std::byte> bytes, std::span<const int> attached) noexcept {
+  SUBLET_ASSERT(attached.size() <= attached_max);
   iovec piece{const_cast<std::byte*>(bytes.data()), bytes.size()};
   msghdr message{};
   message.msg_iov = &piece;
   message.msg_iovlen = 1;
-  alignas(cmsghdr) std::array<char, CMSG_SPACE(sizeof(int))> control{};
-  if (attached >= 0) {
+  alignas(cmsghdr) std::array<char, CMSG_SPACE(attached_max * sizeof(int))> control{};
+  if (!attached.empty()) {
     message.msg_control = control.data();
-    message.msg_controllen = control.size();
+    message.msg_controllen = CMSG_SPACE(attached.size_bytes());
     cmsghdr* header = CMSG_FIRSTHDR(&message);
     header->cmsg_level = SOL_SOCKET;
     header->cmsg_type = SCM_RIGHTS;
-    header->cmsg_len = CMSG_LEN(sizeof(int));
-    std::memcpy(CMSG_DATA(header), &attached, sizeof(int));
+    header->cmsg_len = CMSG_LEN(attached.size_bytes());
+    std::memcpy(CMSG_DATA(header), attached.data(), attached.size_bytes());
   }
   while (::sendmsg(socket, &message, MSG_NOSIGNAL | MSG_DONTWAIT) < 0) {
     if (errno == EINTR) continue;
@@ -34,7 +37,7 @@ Result<Packet> receive(int socket) {
   msghdr message{};
   message.msg_iov = &piece;
   message.msg_iovlen = 1;
-  alignas(cmsghdr) std::array<char, CMSG_SPACE(sizeof(int))> control{};
+  alignas(cmsghdr) std::array<char, CMSG_SPACE(attached_max * sizeof(int))> control{};
   message.msg_control = control.data();
   message.msg_controllen = control.size();
   ssize_t length = 0;
@@ -43,9 +46,12 @@ Result<Packet> receive(int socket) {
   if (length < 0) return errno == EAGAIN ? Errc::unavailable : Errc::closed;
   for (cmsghdr* header = CMSG_FIRSTHDR(&message); header != nullptr; header = CMSG_NXTHDR(&message, header)) {
     if (header->cmsg_level == SOL_SOCKET && header->cmsg_type == SCM_RIGHTS) {
-      int descriptor = -1;
-      std::memcpy(&descriptor, CMSG_DATA(header), sizeof(int));
-      packet.attached.reset(descriptor);
+      const std::size_t count = std::min(attached_max, (header->cmsg_len - CMSG_LEN(0)) / sizeof(int));
+      for (std::size_t i = 0; i < count; ++i) {
+        int descriptor = -1;
+        std::memcpy(&descriptor, CMSG_DATA(header) + i * sizeof(int), sizeof(int));
+        packet.attached[i].reset(descriptor);
+      }
     }
   }
   if (length == 0) return Errc::closed;

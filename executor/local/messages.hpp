@@ -20,7 +20,7 @@
 namespace sublet::local {
 
 enum class Kind : std::uint32_t {
-  fork = 1,  ///< Agent to template, with the worker's socket.
+  fork = 1,  ///< Agent to template, with the worker's socket and its usage page.
   forked,    ///< Template to agent: the worker's process id.
   ready,     ///< Worker to agent: listens; publish it.
   attach,    ///< Worker to agent: a client presented this token.
@@ -96,6 +96,7 @@ struct Attached {
   Kind kind = Kind::attached;
   std::uint16_t refused = 0;  ///< Errc; 0: granted.
   std::uint16_t reserved = 0;
+  std::int64_t lease_end_ns = 0;  ///< By CLOCK_MONOTONIC, which both read.
   std::array<char, text_bytes> text{};
   std::array<char, path_bytes> function_path{};
 };
@@ -112,7 +113,6 @@ struct End {
 struct Ended {
   Kind kind = Kind::ended;
   EndReason reason = EndReason::released;
-  std::uint64_t calls = 0;
   std::array<char, text_bytes> text{};
 };
 
@@ -128,11 +128,13 @@ template <std::size_t size>
   return {room.data(), ::strnlen(room.data(), size)};
 }
 
-/// One received packet, and the descriptor that came with it, if any.
+inline constexpr std::size_t attached_max = 2;  ///< Descriptors with one packet.
+
+/// One received packet, and the descriptors that came with it, if any.
 struct Packet {
   std::array<std::byte, 2048> bytes{};
   std::size_t size = 0;
-  FileDescriptor attached;
+  std::array<FileDescriptor, attached_max> attached;
 
   [[nodiscard]] Kind kind() const noexcept {
     Kind kind{};
@@ -147,10 +149,12 @@ struct Packet {
   }
 };
 
-/// Never blocks. unavailable when the other side's buffer is full, closed when it has gone.
-[[nodiscard]] Status send_packet(int socket, std::span<const std::byte> bytes, int attached = -1) noexcept;
+/// Never blocks. unavailable when the other side's buffer is full, closed when it has gone. The descriptors,
+/// at most attached_max, stay the caller's.
+[[nodiscard]] Status send_packet(int socket, std::span<const std::byte> bytes,
+                                 std::span<const int> attached = {}) noexcept;
 template <typename T>
-[[nodiscard]] Status send(int socket, const T& message, int attached = -1) noexcept {
+[[nodiscard]] Status send(int socket, const T& message, std::span<const int> attached = {}) noexcept {
   return send_packet(socket, wire::bytes_of(message), attached);
 }
 /// Never blocks. unavailable when nothing is there, closed at the end.

@@ -25,9 +25,10 @@ bool in_range(std::uint64_t offset, std::uint64_t bytes, std::uint64_t size) noe
 
 }  // namespace
 
-Invoker::Invoker(Service service, const Module& module)
+Invoker::Invoker(Service service, const Module& module, local::UsageRecord& usage)
     : service_(std::move(service)),
       module_(module),
+      usage_(usage),
       buffers_(service_.output->size() - text_bytes(), service_.layout.slots, service_.layout.slot_bytes),
       slots_(service_.layout.slots),
       queue_(service_.layout.slots),
@@ -39,6 +40,7 @@ Invoker::Invoker(Service service, const Module& module)
 Stop Invoker::run() noexcept {
   std::array<transport::Completion, batch_max> batch;
   busy_at_ = SteadyClock::now();
+  usage_.woke(busy_at_);
   while (!finished_) {
     const std::size_t count = service_.connection->poll(batch);
     for (std::size_t i = 0; i < count; ++i) on_completion(batch[i]);
@@ -50,6 +52,7 @@ Stop Invoker::run() noexcept {
       idle();
     }
   }
+  usage_.polled(SteadyClock::now());
   service_.connection->close();
   return stop_;
 }
@@ -159,12 +162,13 @@ void Invoker::run_next() noexcept {
   }
   running_ = {pending.slot, pending.generation,
               pending.arrived + std::chrono::microseconds(header.deadline_us)};
-  if (SteadyClock::now() >= running_.deadline) {
+  const TimePoint now = SteadyClock::now();
+  if (now >= running_.deadline) {
     reply(wire::ReplyKind::deadline_exceeded, pending.slot, pending.generation,
           "the deadline passed before the call began");
     return;
   }
-  execute(header, pending);
+  execute(header, pending, now);
 }
 
 const char* Invoker::validate(const wire::RequestHeader& header, const Pending& pending) const noexcept {
@@ -193,7 +197,7 @@ const char* Invoker::validate(const wire::RequestHeader& header, const Pending& 
   return nullptr;
 }
 
-void Invoker::execute(const wire::RequestHeader& header, const Pending& pending) noexcept {
+void Invoker::execute(const wire::RequestHeader& header, const Pending& pending, TimePoint now) noexcept {
   std::array<char, limits::message_bytes> message;
   message[0] = '\0';
   sublet_call call{};
@@ -217,6 +221,7 @@ void Invoker::execute(const wire::RequestHeader& header, const Pending& pending)
       }
       poll_arrivals();
       if (finished_) return;
+      now = SteadyClock::now();
     }
   }
   call.output = service_.output->data() + piece.offset;
@@ -224,11 +229,11 @@ void Invoker::execute(const wire::RequestHeader& header, const Pending& pending)
   call.deadline_us = header.deadline_us;
   call.message = message.data();
   call.message_capacity = message.size();
-  calls_.store(calls_.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
 
+  usage_.call_begins(now);
   run_function(call);
-
   busy_at_ = SteadyClock::now();
+  usage_.call_returned(busy_at_);
   if (finished_) return;
   if (failed_) {
     message.back() = '\0';
@@ -325,6 +330,7 @@ void Invoker::flush(std::chrono::milliseconds wait_max) noexcept {
 
 void Invoker::abandon_running(wire::ReplyKind status, std::string_view why,
                               std::chrono::milliseconds wait_max) noexcept {
+  usage_.call_cut(SteadyClock::now());
   reply(status, running_.slot, running_.generation, why);
   say_goodbye("the worker is ended; the call was not started", wait_max);
   service_.connection->close();
@@ -348,6 +354,7 @@ void Invoker::stop_soon() noexcept {
 void Invoker::say_crashed(int signal) noexcept {
   const std::uint32_t packed = crash_word_.load(std::memory_order_relaxed);
   if (packed == 0) return;
+  usage_.call_cut(SteadyClock::now());
   const wire::Word word = wire::Word::unpack(packed);
   const wire::LastWords last{
       .slot = word.slot, .generation = word.generation, .signal = static_cast<std::uint32_t>(signal)};
@@ -359,7 +366,9 @@ void Invoker::idle() noexcept {
     cpu_relax();
     return;
   }
-  if (SteadyClock::now() - busy_at_ < hot_for_) {
+  const TimePoint now = SteadyClock::now();
+  usage_.polled(now);
+  if (now - busy_at_ < hot_for_) {
     ::sched_yield();
   } else {
     sleep();
@@ -371,12 +380,14 @@ void Invoker::sleep() noexcept {
   asleep_.store(true, std::memory_order_release);
   std::array<pollfd, 2> waits{{{service_.connection->descriptor(), POLLIN, 0}, {wake_.get(), POLLIN, 0}}};
   const int ready = ::poll(waits.data(), waits.size(), static_cast<int>(sleep_max.count()));
+  const TimePoint now = SteadyClock::now();
+  usage_.woke(now);
   if (ready > 0) {
     // The steward looks for a long call a little later; a timer, so that waking costs no hand-off now.
     const auto delay = std::chrono::nanoseconds(limits::long_call).count();
     const itimerspec once{.it_interval = {}, .it_value = {.tv_sec = 0, .tv_nsec = delay}};
     ::timerfd_settime(awake_timer_.get(), 0, &once, nullptr);
-    busy_at_ = SteadyClock::now();
+    busy_at_ = now;
   }
   asleep_.store(false, std::memory_order_release);
 }

@@ -11,6 +11,7 @@
 
 #include "executor/worker/module.hpp"
 #include "executor/worker/output_buffers.hpp"
+#include "executor/worker/usage_counter.hpp"
 #include "runtime/base/clock.hpp"
 #include "runtime/base/file_descriptor.hpp"
 #include "runtime/memory/region.hpp"
@@ -40,7 +41,8 @@ enum class Stop : std::uint8_t { goodbye, client_lost, ordered, misbehaved };
 /// Between attach and the end nothing here allocates, locks, logs or, while calls arrive, enters the kernel.
 class Invoker {
  public:
-  Invoker(Service service, const Module& module);
+  /// @param usage Counted into; outlives the invoker.
+  Invoker(Service service, const Module& module, local::UsageRecord& usage);
 
   /// Serves until the client leaves, is lost or stop_soon() was called. Main thread.
   [[nodiscard]] Stop run() noexcept;
@@ -80,7 +82,6 @@ class Invoker {
   /// True when the client has left; the running function works for nobody. Only between try_take and
   /// give_back.
   [[nodiscard]] bool client_gone() const noexcept { return finished_; }
-  [[nodiscard]] std::uint64_t calls() const noexcept { return calls_.load(std::memory_order_relaxed); }
 
  private:
   enum class Owner : std::uint8_t { invoker, running, steward };
@@ -105,7 +106,8 @@ class Invoker {
   void run_next() noexcept;
   [[nodiscard]] const char* validate(const wire::RequestHeader& header,
                                      const Pending& pending) const noexcept;
-  void execute(const wire::RequestHeader& header, const Pending& pending) noexcept;
+  /// @param now Read after all that had to be checked before the call.
+  void execute(const wire::RequestHeader& header, const Pending& pending, TimePoint now) noexcept;
   void reply(wire::ReplyKind kind, std::uint16_t slot, std::uint16_t generation,
              std::string_view text) noexcept;
   void write_reply(std::span<const std::byte> bytes, std::uint64_t offset, wire::Word word,
@@ -124,6 +126,7 @@ class Invoker {
 
   Service service_;
   const Module& module_;
+  UsageCounter usage_;
   transport::RemoteRegion client_;
   std::uint64_t messages_offset_ = 0;
   std::chrono::microseconds hot_for_{0};
@@ -145,7 +148,6 @@ class Invoker {
   std::atomic<Owner> owner_{Owner::invoker};
   std::atomic<bool> stop_soon_{false};
   std::atomic<bool> asleep_{false};
-  std::atomic<std::uint64_t> calls_{0};
   std::atomic<std::uint64_t> renewals_{0};
   std::atomic<std::uint32_t> crash_word_{0};  ///< Slot and generation of the running call, for say_crashed.
   FileDescriptor wake_;

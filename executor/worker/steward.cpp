@@ -20,12 +20,13 @@ void drain_counter(int descriptor) noexcept {
 }  // namespace
 
 Steward::Steward(const local::Fork& spec, int agent, std::vector<Opened>& transports,
-                 const memory::Region& input, const memory::Region& output)
+                 const memory::Region& input, const memory::Region& output, local::UsageRecord& usage)
     : spec_(spec),
       agent_(agent),
       transports_(transports),
       input_(input),
       output_(output),
+      usage_(usage),
       events_(::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)) {}
 
 void Steward::run() {
@@ -88,8 +89,6 @@ Result<Steward::Candidate> Steward::check(Opened& opened, const transport::Conne
   }
   if (phase_ != Phase::waiting)
     return Error(Errc::permission_denied, "the worker's one connection is taken: the token was used");
-  if (token.expiry_ms <= unix_time_ms())
-    return Error(Errc::lease_expired, "the token has expired; renew the lease");
   const Result<wire::Layout> layout = wire::layout_of(*hello, input_.size());
   if (!layout) return layout.error();
   if (module_.loaded() && token.function != spec_.function) {
@@ -124,6 +123,8 @@ void Steward::on_attached(const local::Attached& attached) {
     refuse(Error(static_cast<Errc>(attached.refused), std::string(local::get(attached.text))));
     return;
   }
+  // Counted by the clock that nobody sets: the agent knows how it stands to the manager's.
+  lease_end_ = TimePoint(std::chrono::nanoseconds(attached.lease_end_ns));
   if (module_.loaded()) {
     accept();
     return;
@@ -169,11 +170,8 @@ void Steward::accept() {
     leave(local::EndReason::client_lost, connection.error().message());
     return;
   }
-  const std::uint64_t now_ms = unix_time_ms();
-  const std::uint64_t left_ms = candidate.token.expiry_ms > now_ms ? candidate.token.expiry_ms - now_ms : 0;
-  lease_end_ = SteadyClock::now() + std::chrono::milliseconds(left_ms);
   invoker_ = std::make_unique<Invoker>(Service{std::move(*connection), candidate.layout, &input_, &output_},
-                                       module_);
+                                       module_, usage_);
   phase_ = Phase::serving;
   [[maybe_unused]] const Status told = local::send(agent_, local::Serving{});
   give({.kind = Task::Kind::serve, .invoker = invoker_.get()});
@@ -230,14 +228,14 @@ void Steward::check_renewal() {
 }
 
 void Steward::end_now(local::EndReason reason) {
-  local::Ended ended{.reason = reason, .calls = invoker_->calls()};
+  const local::Ended ended{.reason = reason};
   [[maybe_unused]] const Status told = local::send(agent_, ended);
   for (Opened& opened : transports_) opened.transport->service(std::chrono::milliseconds(0));
   ::_exit(3);  // The main thread is inside the user's function: nothing of it can be destroyed in order.
 }
 
 void Steward::leave(local::EndReason reason, std::string_view text) {
-  local::Ended ended{.reason = reason, .calls = invoker_ ? invoker_->calls() : 0};
+  local::Ended ended{.reason = reason};
   local::put(ended.text, text);
   [[maybe_unused]] const Status told = local::send(agent_, ended);
   phase_ = Phase::leaving;

@@ -36,7 +36,7 @@ struct Opened {
 class Steward {
  public:
   Steward(const local::Fork& spec, int agent, std::vector<Opened>& transports, const memory::Region& input,
-          const memory::Region& output);
+          const memory::Region& output, local::UsageRecord& usage);
 
   /// A function that was loaded before the worker is published. Before run().
   void preloaded(Module module) noexcept { module_ = std::move(module); }
@@ -82,6 +82,7 @@ class Steward {
   std::vector<Opened>& transports_;
   const memory::Region& input_;
   const memory::Region& output_;
+  local::UsageRecord& usage_;
 
   Phase phase_ = Phase::waiting;
   std::optional<Candidate> candidate_;

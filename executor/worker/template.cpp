@@ -67,14 +67,15 @@ int run_template(FileDescriptor agent) {
       return 0;  // The agent has gone.
     }
     const auto spec = packet->as<local::Fork>();
-    if (!spec || !packet->attached.valid()) {
+    auto& [socket, usage] = packet->attached;
+    if (!spec || !socket.valid() || !usage.valid()) {
       std::fprintf(stderr,
                    "sublet-worker: the agent sent what this template does not know; install one version\n");
       return 1;
     }
-    if (fork_worker(agent_pid, *spec, packet->attached.get()) == Role::worker) {
+    if (fork_worker(agent_pid, *spec, socket.get()) == Role::worker) {
       agent.reset();
-      return run_worker(*spec, std::move(packet->attached));
+      return run_worker(*spec, std::move(socket), std::move(usage));
     }
   }
 }

@@ -77,9 +77,11 @@ void run_tasks(Steward& steward) {
 
 }  // namespace
 
-int run_worker(const local::Fork& spec, FileDescriptor agent) {
+int run_worker(const local::Fork& spec, FileDescriptor agent, FileDescriptor usage) {
   ::prctl(PR_SET_NAME, "sublet-worker");
   install_crash_handler();
+  const auto page = local::UsagePage::map(std::move(usage));
+  if (!page) return fail(page.error().message());
   auto input = memory::Region::create(spec.region_bytes, "sublet-input");
   if (!input) return fail(input.error().message());
   auto output =
@@ -102,7 +104,7 @@ int run_worker(const local::Fork& spec, FileDescriptor agent) {
   }
   if (transports.empty()) return fail("no transport works on this node; see the lines above");
 
-  Steward steward(spec, agent.get(), transports, *input, *output);
+  Steward steward(spec, agent.get(), transports, *input, *output, page->record());
   if (spec.function != 0) {
     auto module = Module::load(std::string(local::get(spec.function_path)));
     if (!module) {

@@ -60,6 +60,7 @@ inline constexpr std::size_t leases_ended_max = 10'000;   ///< Ended leases kept
 inline constexpr std::uint32_t functions_max = 10'000;
 inline constexpr std::uint32_t tenants_max = 65'536;
 inline constexpr std::size_t node_workers_max = 4096;     ///< In one heartbeat.
+inline constexpr std::size_t usage_kept_max = 65'536;     ///< Ended workers that no manager has answered for.
 inline constexpr std::size_t node_commands_max = 65'536;  ///< Not yet taken by a node; then it is lost.
 inline constexpr std::size_t name_bytes_max = 64;         ///< Of a node, function, version or tenant.
 

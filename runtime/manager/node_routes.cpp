@@ -39,7 +39,7 @@ void Service::heartbeat(const Request& request, const Responder& responder) {
   const Result<api::Heartbeat> said = api::from_json<api::Heartbeat>(request.body);
   if (!said) return responder.send(said.error());
   if (Status heard = table_.heartbeat(*id, *said, now()); !heard) return responder.send(heard.error());
-  responder.send({.body = api::to_json(api::HeartbeatAnswer{unix_time_ms()})});
+  responder.send({.body = api::to_json(api::HeartbeatAnswer{.time_ms = unix_time_ms(), .resend = true})});
 }
 
 void Service::commands(const Request& request, const Responder& responder) {

@@ -68,7 +68,8 @@ TEST_CASE("the worker's invocation path allocates nothing") {
 
   const wire::Layout layout = wire::layout_of({.slots_log2 = 4, .slot_bytes_log2 = 12}, input.size()).value();
   const worker::Module module = worker::Module::load(SUBLET_PROBE_FUNCTION).value();
-  worker::Invoker invoker({std::move(pair.accepted), layout, &input, &output}, module);
+  local::UsageRecord usage;
+  worker::Invoker invoker({std::move(pair.accepted), layout, &input, &output}, module, usage);
   std::thread running([&] {
     test::watch_this_thread();
     [[maybe_unused]] const worker::Stop stop = invoker.run();
@@ -104,6 +105,6 @@ TEST_CASE("the worker's invocation path allocates nothing") {
   invoker.stop_soon();
   running.join();
   REQUIRE(replies == calls);
-  REQUIRE(invoker.calls() == calls);
+  REQUIRE(usage.calls == calls);
   REQUIRE(test::take_allocations() == 0);
 }

@@ -20,6 +20,14 @@ namespace sublet::test {
 namespace {
 
 constexpr std::size_t region_bytes = std::size_t{8} << 20;
+/// The site's clock is the monotonic one and this: no wall clock of any day, so that none is taken for it.
+constexpr std::uint64_t site_ms_ahead = 7'000'000'000;
+
+std::uint64_t site_ms() {
+  const auto since = SteadyClock::now().time_since_epoch();
+  return site_ms_ahead +
+         static_cast<std::uint64_t>(std::chrono::duration_cast<std::chrono::milliseconds>(since).count());
+}
 
 int milliseconds_until(TimePoint end) {
   const auto left = std::chrono::ceil<std::chrono::milliseconds>(end - SteadyClock::now()).count();
@@ -66,7 +74,8 @@ WorkerHarness::Worker WorkerHarness::start(bool preload) {
     spec.function = 1;
     local::put(spec.function_path, SUBLET_PROBE_FUNCTION);
   }
-  REQUIRE(local::send(socket_.get(), spec, pair.second.get()).ok());
+  worker.usage = local::create_usage_file(directory_ + "/usage" + std::to_string(worker.id)).value();
+  REQUIRE(local::send(socket_.get(), spec, std::array{pair.second.get(), worker.usage.get()}).ok());
   pair.second.reset();
   const auto forked = expect<local::Forked>(worker);
   REQUIRE(forked.has_value());
@@ -81,7 +90,7 @@ WorkerHarness::Worker WorkerHarness::start(bool preload) {
 wire::SignedToken WorkerHarness::token(const Worker& worker, std::int64_t lease_ms) const {
   wire::SignedToken token;
   token.token = {.lease = 77,
-                 .expiry_ms = unix_time_ms() + static_cast<std::uint64_t>(lease_ms),
+                 .expiry_ms = site_ms() + static_cast<std::uint64_t>(lease_ms),
                  .worker = worker.id,
                  .tenant = 1,
                  .function = 1,
@@ -96,16 +105,18 @@ std::optional<local::Packet> WorkerHarness::next_packet(Worker& worker, TimePoin
     if (::poll(&wait, 1, milliseconds_until(end)) <= 0) return std::nullopt;
     auto packet = local::receive(worker.socket.get());
     if (!packet) return std::nullopt;
-    if (packet->as<local::Attach>()) {
-      answer(worker);
+    if (const auto attach = packet->as<local::Attach>()) {
+      answer(worker, attach->token);
       continue;
     }
     return std::move(*packet);
   }
 }
 
-void WorkerHarness::answer(Worker& worker) {
+void WorkerHarness::answer(Worker& worker, const wire::Token& token) {
   local::Attached attached;
+  const std::chrono::milliseconds end(token.expiry_ms - site_ms_ahead);
+  attached.lease_end_ns = std::chrono::nanoseconds(end).count();
   local::put(attached.function_path, SUBLET_PROBE_FUNCTION);
   if (refuse_with) {
     attached.refused = static_cast<std::uint16_t>(refuse_with->code());
@@ -123,7 +134,9 @@ void WorkerHarness::serve(Worker& worker) {
   local::Kind peeked{};
   std::memcpy(&peeked, kind.data(), sizeof(peeked));
   if (peeked != local::Kind::attach) return;
-  if (local::receive(worker.socket.get()).ok()) answer(worker);
+  const auto packet = local::receive(worker.socket.get());
+  if (!packet) return;
+  if (const auto attach = packet->as<local::Attach>()) answer(worker, attach->token);
 }
 
 std::optional<int> WorkerHarness::wait_exit(Worker& worker, std::chrono::milliseconds wait_max) {

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "executor/local/messages.hpp"
+#include "executor/local/usage_page.hpp"
 #include "runtime/base/clock.hpp"
 #include "runtime/memory/region.hpp"
 #include "runtime/transport/transport.hpp"
@@ -35,6 +36,7 @@ class WorkerHarness {
     FileDescriptor socket;
     std::string tcp;
     std::string shm;
+    FileDescriptor usage;
     [[nodiscard]] const std::string& address(const std::string& transport) const {
       return transport == "tcp" ? tcp : shm;
     }
@@ -57,6 +59,10 @@ class WorkerHarness {
     }
     return std::nullopt;
   }
+  /// What the worker has counted.
+  [[nodiscard]] static local::UsageRecord usage(const Worker& worker) {
+    return local::read_usage(worker.usage.get()).value();
+  }
   /// Answers what the worker asks of its agent, without waiting.
   void serve(Worker& worker);
   /// Waits until the process has ended; its wait status.
@@ -67,7 +73,7 @@ class WorkerHarness {
 
  private:
   [[nodiscard]] std::optional<local::Packet> next_packet(Worker& worker, TimePoint end);
-  void answer(Worker& worker);
+  void answer(Worker& worker, const wire::Token& token);
 
   std::string directory_;
   SecretKey node_key_{};
