@@ -13,7 +13,8 @@ std::string lease_path(std::uint64_t lease) {
   return "/v1/leases/" + std::to_string(lease);
 }
 
-/// Names and versions go into a path: what is not plain is written as %XX.
+}  // namespace
+
 std::string escape(const std::string& text) {
   std::string escaped;
   for (const char letter : text) {
@@ -28,8 +29,6 @@ std::string escape(const std::string& text) {
   }
   return escaped;
 }
-
-}  // namespace
 
 Result<std::unique_ptr<ManagerClient>> ManagerClient::create(const std::string& url) {
   auto http = control::HttpClient::create(url);

@@ -11,6 +11,9 @@
 
 namespace sublet::client {
 
+/// For a path or query: what is not plain is written as %XX.
+[[nodiscard]] std::string escape(const std::string& text);
+
 /// What a client says to the manager. Every call blocks at most its timeout. Thread safety: one thread
 /// at a time, except cancel().
 class ManagerClient {

@@ -1,10 +1,11 @@
 #include <algorithm>
+#include <atomic>
+#include <cerrno>
 #include <chrono>
 #include <cstdint>
 #include <cstring>
-#include <cxxopts.hpp>
+#include <filesystem>
 #include <fstream>
-#include <iomanip>
 #include <iostream>
 #include <iterator>
 #include <map>
@@ -12,137 +13,145 @@
 #include <string>
 #include <vector>
 
-#include "client/cli/commands.hpp"
+#include "client/cli/call_failed.hpp"
+#include "client/cli/json.hpp"
+#include "client/cli/latencies.hpp"
+#include "client/cli/manager.hpp"
+#include "client/cli/progress.hpp"
+#include "client/cli/terminal.hpp"
+#include "client/cli/units.hpp"
 #include "runtime/base/clock.hpp"
+#include "runtime/base/limits.hpp"
 #include "sdk/cpp/sublet/client.hpp"
 
 namespace sublet::cli {
 
 namespace {
 
-using Milliseconds = std::chrono::milliseconds;
+constexpr const char* interrupted_text =
+    "\nsublet: waiting for the calls in flight; Ctrl-C again ends at once, without giving the lease back\n";
 
 struct Job {
   std::string manager;
   std::string function;
   std::string input;
-  std::string output;
+  std::string output;  ///< Empty: nowhere.
+  std::string tenant;
   std::uint32_t workers = 1;
+  std::uint32_t cores = 1;
+  std::uint64_t memory_bytes = 0;
+  std::chrono::seconds wait{5};
   std::uint64_t repeat = 1;
   std::uint32_t concurrency = 1;
   std::vector<std::string> transports;
   std::uint64_t output_bytes = 0;
   CallOptions call;
+  bool json = false;
 };
 
 struct Measured {
-  std::vector<double> micros;
+  Latencies latencies;
   std::uint64_t failed = 0;
   std::optional<Error> first_error;
   double seconds = 0;
+  bool interrupted = false;
 };
 
 /// One call under way, with the buffers that it may use again.
 struct Lane {
   Buffer output;
-  Future future;
+  std::optional<Future> future;
   TimePoint sent;
 };
 
-cxxopts::Options describe() {
-  cxxopts::Options options("sublet invoke",
-                           "Leases workers, calls a function on them and prints its output.");
-  options.positional_help("NAME@VERSION");
-  const auto text = [](const char* otherwise) {
-    return cxxopts::value<std::string>()->default_value(otherwise);
-  };
-  const auto number = [](const char* otherwise) {
-    return cxxopts::value<std::uint64_t>()->default_value(otherwise);
-  };
-  options.add_options()("function", "What to call", cxxopts::value<std::string>())(
-      "input", "File with the input, - for standard input; default: an empty input", text(""))(
-      "output", "File for the output of the last call, - for standard output", text("-"))(
-      "workers", "Workers to lease", number("1"))(
-      "repeat", "Calls to make; more than one prints a summary to standard error", number("1"))(
-      "concurrency", "Calls in flight", number("1"))(
-      "transport", "tcp or shm; default: shm on the same machine, else tcp", text(""))(
-      "deadline", "Of each call, milliseconds", number("30000"))(
-      "entry", "Which function of the module", number("0"))("output-bytes", "Room for the output",
-                                                            number("1048576"))(
-      "manager", "The manager's address", text(default_manager().c_str()))("help", "This text");
-  options.parse_positional({"function"});
-  return options;
-}
-
-std::uint64_t number_in(const cxxopts::ParseResult& given, const char* name, std::uint64_t least,
-                        std::uint64_t most) {
-  const std::uint64_t value = given[name].as<std::uint64_t>();
-  if (value >= least && value <= most) return value;
-  throw Usage(std::string("--") + name + " must be " + std::to_string(least) + " to " + std::to_string(most));
+std::string read_all(std::istream& from) {
+  return {std::istreambuf_iterator<char>(from), std::istreambuf_iterator<char>()};
 }
 
 std::string read_input(const std::string& path) {
   if (path.empty()) return {};
-  if (path == "-") return {std::istreambuf_iterator<char>(std::cin), std::istreambuf_iterator<char>()};
+  if (path == "-") return read_all(std::cin);
+  std::error_code unknown;
+  if (std::filesystem::is_directory(path, unknown))
+    throw std::runtime_error(path + " is a folder; name a file in it");
   std::ifstream file(path, std::ios::binary);
-  if (!file) throw Exception(Error(Errc::not_found, "cannot read " + path + ": " + std::strerror(errno)));
-  return {std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
+  if (!file) throw std::runtime_error("cannot read " + path + ": " + std::strerror(errno));
+  return read_all(file);
 }
 
-void write_output(const std::string& path, std::span<const std::byte> bytes) {
-  const char* const data = reinterpret_cast<const char*>(bytes.data());
-  const auto size = static_cast<std::streamsize>(bytes.size());
+void write_output(const std::string& path, const std::string& bytes) {
+  if (path.empty()) return;
   if (path == "-") {
-    std::cout.write(data, size).flush();
+    std::cout << bytes;
     return;
   }
   std::ofstream file(path, std::ios::binary);
-  file.write(data, size).flush();
-  if (!file) throw Exception(Error(Errc::io_error, "cannot write " + path + ": " + std::strerror(errno)));
+  file << bytes << std::flush;
+  if (!file) throw std::runtime_error("cannot write " + path + ": " + std::strerror(errno));
 }
 
-Job job_of(const cxxopts::ParseResult& given) {
+Job job_of(const Arguments& given) {
+  const auto small = [&](const char* option, std::uint64_t least, std::uint64_t most) {
+    return static_cast<std::uint32_t>(given.number(option, 1, least, most));
+  };
   Job job;
-  job.manager = given["manager"].as<std::string>();
-  job.function = given["function"].as<std::string>();
-  job.input = given["input"].as<std::string>();
-  job.output = given["output"].as<std::string>();
-  job.workers = static_cast<std::uint32_t>(number_in(given, "workers", 1, 4096));
-  job.repeat = number_in(given, "repeat", 1, UINT64_MAX);
-  job.concurrency = static_cast<std::uint32_t>(number_in(given, "concurrency", 1, 65536));
-  job.output_bytes = number_in(given, "output-bytes", 0, std::uint64_t{1} << 40);
-  job.call.entry = static_cast<std::uint32_t>(number_in(given, "entry", 0, UINT32_MAX));
-  job.call.deadline = Milliseconds(number_in(given, "deadline", 1, 24 * 3600 * 1000));
-  const std::string transport = given["transport"].as<std::string>();
-  if (!transport.empty()) job.transports.push_back(transport);
+  job.manager = given.manager();
+  job.function = given.operands()[0];
+  job.json = given.json();
+  job.input = given.text("input");
+  job.output = given.text("output", job.json ? "" : "-");
+  if (job.json && job.output == "-")
+    throw Usage("with --json the output goes to a file: name one with --output");
+  job.tenant = given.text("tenant", "default");
+  job.workers = small("workers", 1, limits::lease_workers_max);
+  job.cores = small("cores", 1, UINT32_MAX);
+  job.memory_bytes = given.bytes("memory", 0, std::uint64_t{1} << 50);
+  job.wait = std::chrono::seconds(given.number("wait", 5, 0, limits::lease_wait_max.count()));
+  job.repeat = given.number("repeat", 1, 1, std::uint64_t{1} << 53);
+  job.concurrency = small("concurrency", 1, 65536);
+  job.output_bytes = given.bytes("output-bytes", std::uint64_t{1} << 20, std::uint64_t{1} << 40);
+  job.call.entry = static_cast<std::uint32_t>(given.number("entry", 0, 0, UINT32_MAX));
+  job.call.deadline =
+      std::chrono::milliseconds(given.number("deadline", 30'000, 1, limits::call_deadline_max.count()));
+  if (given.has("transport")) job.transports.push_back(given.text("transport"));
   return job;
 }
 
 /// Enough slots for the calls in flight, and for more than one a worker.
 std::uint32_t slots_for(const Job& job) {
   std::uint32_t slots = 1;
-  while (slots < 4096 && slots * job.workers < job.concurrency) slots *= 2;
+  while (slots < limits::slots_max && std::uint64_t{slots} * job.workers < job.concurrency) slots *= 2;
   return slots;
 }
 
 Lease acquire(const Job& job, std::size_t input_bytes) {
-  Site site = Site::connect(job.manager).value();
+  (void)Manager(job.manager).get("/readyz");
+  const Progress progress([&](SteadyClock::duration passed) {
+    return "waiting for " + std::to_string(job.workers) +
+           (job.workers == 1 ? " worker of " : " workers of ") + job.function + ", " + in_time(passed) +
+           " of " + in_time(job.wait);
+  });
+  Site site = Site::connect(job.manager, {.tenant = job.tenant}).value();
   const std::size_t arena = input_bytes + (job.output_bytes + 64) * job.concurrency + 4096;
   return site
       .lease({.function = job.function,
               .workers = job.workers,
+              .cores = job.cores,
+              .memory_bytes = job.memory_bytes,
+              .wait = job.wait,
               .transports = job.transports,
               .in_flight = slots_for(job),
               .arena_bytes = arena})
       .value();
 }
 
-/// Takes the lane's result, if it has a call under way: the output's size, or nothing when it failed.
+/// Takes the lane's result: the output's size, or nothing when the call failed.
 std::optional<std::size_t> collect(Lane& lane, Measured& measured) {
-  const Result<std::size_t> result = lane.future.wait();
-  measured.micros.push_back(
-      std::chrono::duration<double, std::micro>(SteadyClock::now() - lane.sent).count());
-  if (result.ok()) return *result;
+  const Result<std::size_t> result = lane.future->wait();
+  lane.future.reset();
+  const auto took = std::chrono::duration_cast<std::chrono::nanoseconds>(SteadyClock::now() - lane.sent);
+  measured.latencies.add(static_cast<std::uint64_t>(took.count()));
+  if (result) return *result;
   ++measured.failed;
   if (!measured.first_error) measured.first_error = result.error();
   return std::nullopt;
@@ -150,19 +159,27 @@ std::optional<std::size_t> collect(Lane& lane, Measured& measured) {
 
 Measured run(const Job& job, Lease& lease, const Buffer& input, std::string& last_output) {
   Measured measured;
-  std::vector<Lane> lanes;
-  for (std::uint64_t lane = 0; lane < std::min<std::uint64_t>(job.concurrency, job.repeat); ++lane) {
-    lanes.push_back({lease.allocate(job.output_bytes).value(), {}, {}});
-  }
-  measured.micros.reserve(job.repeat);
+  std::vector<Lane> lanes(std::min<std::uint64_t>(job.concurrency, job.repeat));
+  for (Lane& lane : lanes) lane.output = lease.allocate(job.output_bytes).value();
+  std::atomic<std::uint64_t> done = 0;
+  const Progress progress([&](SteadyClock::duration passed) {
+    return std::to_string(done) + " of " + std::to_string(job.repeat) + " calls, " + in_time(passed);
+  });
   const TimePoint start = SteadyClock::now();
   for (std::uint64_t call = 0; call < job.repeat + lanes.size(); ++call) {
     Lane& lane = lanes[call % lanes.size()];
-    if (call >= lanes.size()) {
+    if (lane.future) {
       const auto size = collect(lane, measured);
       if (size) last_output.assign(reinterpret_cast<const char*>(lane.output.data()), *size);
+      done.store(measured.latencies.count(), std::memory_order_relaxed);
     }
-    if (call >= job.repeat) continue;
+    if (call >= job.repeat || measured.interrupted) continue;
+    if (Interrupt::wanted()) {
+      measured.interrupted = true;
+      call =
+          job.repeat - 1;  // What follows only collects: one round over the lanes, from the oldest call on.
+      continue;
+    }
     lane.sent = SteadyClock::now();
     lane.future = lease.submit(input, lane.output, job.call).value();
   }
@@ -170,17 +187,19 @@ Measured run(const Job& job, Lease& lease, const Buffer& input, std::string& las
   return measured;
 }
 
-void summarize(const Job& job, const Lease& lease, Measured& measured) {
+double calls_per_second(const Measured& measured) {
+  return measured.seconds > 0 ? static_cast<double>(measured.latencies.count()) / measured.seconds : 0;
+}
+
+void summarize(const Lease& lease, const Measured& measured) {
   std::map<std::string, unsigned> transports;
   for (const WorkerStatus& worker : lease.workers()) ++transports[worker.transport];
-  std::sort(measured.micros.begin(), measured.micros.end());
-  const auto percentile = [&](double part) {
-    return measured.micros[static_cast<std::size_t>(part * static_cast<double>(measured.micros.size() - 1))];
-  };
-  std::cerr << std::fixed << std::setprecision(1) << job.repeat << " calls, " << measured.failed
-            << " failed, " << static_cast<double>(job.repeat) / measured.seconds
-            << " calls/s; latency us: median " << percentile(0.5) << ", 99 % " << percentile(0.99) << ", max "
-            << measured.micros.back() << ";";
+  const auto micros = [&](std::uint64_t ns) { return in_decimal(static_cast<double>(ns) / 1e3); };
+  const Latencies& took = measured.latencies;
+  std::cerr << took.count() << " calls, " << measured.failed << " failed, "
+            << in_decimal(calls_per_second(measured)) << " calls/s; latency us: median "
+            << micros(took.percentile(0.5)) << ", 99 % " << micros(took.percentile(0.99)) << ", max "
+            << micros(took.max()) << ";";
   for (const auto& [transport, workers] : transports) {
     std::cerr << ' ' << workers << (workers == 1 ? " worker" : " workers") << " over "
               << (transport.empty() ? "nothing (lost)" : transport);
@@ -188,27 +207,67 @@ void summarize(const Job& job, const Lease& lease, Measured& measured) {
   std::cerr << '\n';
 }
 
+void print_json(const Job& job, const Lease& lease, const Measured& measured, std::size_t output_bytes) {
+  const Latencies& took = measured.latencies;
+  const auto micros = [](std::uint64_t ns) { return static_cast<double>(ns) / 1e3; };
+  std::vector<std::string> workers;
+  for (const WorkerStatus& worker : lease.workers()) {
+    workers.push_back(JsonObject()
+                          .text("node", worker.node)
+                          .number("worker", worker.worker)
+                          .text("transport", worker.transport)
+                          .str());
+  }
+  JsonObject summary;
+  if (measured.first_error) {
+    const Error& error = *measured.first_error;
+    summary.text("error", name(error.code()))
+        .text("message", error.detail().empty() ? explain(error.code()) : error.detail());
+  }
+  summary.text("function", job.function)
+      .number("lease", lease.id())
+      .number("calls", took.count())
+      .number("failed", measured.failed)
+      .truth("interrupted", measured.interrupted)
+      .decimal("seconds", measured.seconds)
+      .decimal("calls_per_second", calls_per_second(measured))
+      .raw("latency_us", JsonObject()
+                             .decimal("median", micros(took.percentile(0.5)))
+                             .decimal("p99", micros(took.percentile(0.99)))
+                             .decimal("max", micros(took.max()))
+                             .str())
+      .number("output_bytes", output_bytes)
+      .raw("workers", json_array(workers));
+  std::cout << summary.str() << '\n';
+}
+
 }  // namespace
 
-int invoke(int argc, char** argv) {
-  cxxopts::Options options = describe();
-  const auto given = options.parse(argc, argv);
-  if (given.count("help") != 0) {
-    std::cout << options.help();
-    return exit_ok;
-  }
-  if (given.count("function") == 0) throw Usage("invoke needs NAME@VERSION");
+int invoke(const Arguments& given) {
   const Job job = job_of(given);
   const std::string bytes = read_input(job.input);
   Lease lease = acquire(job, bytes.size());
+  const Interrupt interrupt(interrupted_text);
   const Buffer input = lease.allocate(bytes.size()).value();
   if (!bytes.empty()) std::memcpy(input.data(), bytes.data(), bytes.size());
   std::string output;
-  Measured measured = run(job, lease, input, output);
-  if (job.repeat > 1) summarize(job, lease, measured);
-  lease.release().value();
-  if (measured.first_error) throw Exception(*measured.first_error);
-  write_output(job.output, std::as_bytes(std::span(output)));
+  const Measured measured = run(job, lease, input, output);
+  if (job.json) {
+    print_json(job, lease, measured, output.size());
+  } else if (job.repeat > 1) {
+    summarize(lease, measured);
+  }
+  const Status released = lease.release();
+  if (measured.interrupted) return exit_interrupted;
+  if (measured.first_error) {
+    if (job.json) return exit_call_failed;
+    throw CallFailed(*measured.first_error);
+  }
+  write_output(job.output, output);
+  if (!released && !job.json) {
+    std::cerr << "sublet: the manager has not heard that the lease ends, and ends it by its time: "
+              << printable(released.error().message()) << '\n';
+  }
   return exit_ok;
 }
 

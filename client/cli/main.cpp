@@ -1,62 +1,132 @@
-#include <cxxopts.hpp>
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
 #include <exception>
 #include <iostream>
 #include <string>
 #include <string_view>
+#include <vector>
 
-#include "client/cli/commands.hpp"
+#include "client/cli/arguments.hpp"
+#include "client/cli/call_failed.hpp"
+#include "client/cli/completion.hpp"
+#include "client/cli/json.hpp"
+#include "client/cli/manager.hpp"
+#include "client/cli/terminal.hpp"
+#include "runtime/base/result.hpp"
+
+namespace sublet::cli {
 
 namespace {
 
-constexpr const char* usage_text = R"(Usage: sublet COMMAND [OPTIONS]
-
-Commands:
-  deploy NAME@VERSION FILE.so   Make a function known at the manager
-  invoke NAME@VERSION           Lease workers, call the function, print its output
-  nodes                         List the nodes and what they lend
-  leases                        List the leases
-  functions                     List the functions
-
-  --help       This text; sublet COMMAND --help tells a command's options
-  --version    The version
-
-The manager's address is --manager URL, else the environment's SUBLET_MANAGER, else http://127.0.0.1:7400.
-Exit codes: 0 done, 1 failed, 2 wrong usage.
-)";
-
-int run(int argc, char** argv) {
-  namespace cli = sublet::cli;
-  if (argc < 2) throw cli::Usage("a command is missing");
-  const std::string_view command = argv[1];
-  if (command == "--help" || command == "-h" || command == "help") {
-    std::cout << usage_text;
-    return cli::exit_ok;
+int exit_code_of(Errc code) {
+  switch (code) {
+    case Errc::not_found:
+      return exit_not_found;
+    case Errc::no_capacity:
+    case Errc::queue_full:
+      return exit_no_capacity;
+    default:
+      return exit_failed;
   }
-  if (command == "--version") {
+}
+
+/// A descriptor that the caller has closed would become our connection's, and what we print would go there.
+void fill_standard_descriptors() {
+  for (int descriptor = ::open("/dev/null", O_RDONLY); descriptor >= 0;
+       descriptor = ::open("/dev/null", O_RDONLY)) {
+    if (descriptor <= STDERR_FILENO) continue;
+    ::close(descriptor);
+    return;
+  }
+}
+
+int run(const Command& command, const std::vector<std::string>& words) {
+  const Arguments given = Arguments::parse(command, words);
+  if (!given.has("help")) return command.run(given);
+  std::cout << help_text(command);
+  return exit_ok;
+}
+
+int run(const std::vector<std::string>& words) {
+  if (words.empty()) throw Usage("a command is missing");
+  const std::string& first = words.front();
+  const std::vector<std::string> rest(words.begin() + 1, words.end());
+  if (first == "--help" || first == "-h" || first == "help") {
+    const Command* const about = rest.empty() ? nullptr : find_command(rest.front());
+    std::cout << (about != nullptr ? help_text(*about) : help_text());
+    return exit_ok;
+  }
+  if (first == "--version") {
     std::cout << "sublet " << SUBLET_VERSION << '\n';
-    return cli::exit_ok;
+    return exit_ok;
   }
-  if (command == "deploy") return cli::deploy(argc - 1, argv + 1);
-  if (command == "invoke") return cli::invoke(argc - 1, argv + 1);
-  if (command == "nodes" || command == "leases" || command == "functions")
-    return cli::list(argc - 1, argv + 1);
-  throw cli::Usage("there is no command '" + std::string(command) + "'");
+  if (first == "--print-man") return print_man();
+  if (first == "--print-names") return print_names(rest);
+  if (const Command* const command = find_command(first)) return run(*command, rest);
+  if (first.starts_with('-')) throw Usage("the command comes before its options, such as " + first);
+  std::vector<std::string> known;
+  for (const Command& command : commands()) known.emplace_back(command.name);
+  throw Usage("there is no command '" + first + "'" + suggestion(first, known));
+}
+
+/// Turns what goes wrong into a message and an exit code.
+class Reporter {
+ public:
+  explicit Reporter(bool json) : json_(json) {}
+
+  int report(int code, std::string_view name, const std::string& message) const {
+    if (json_) {
+      std::cout << JsonObject().text("error", name).text("message", message).str() << '\n';
+    } else {
+      std::cerr << "sublet: " << printable(message, true) << '\n';
+    }
+    return code;
+  }
+  int report(int code, const Error& error) const {
+    const std::string detail(error.detail().empty() ? explain(error.code()) : error.detail());
+    return report(code, name(error.code()), json_ ? detail : error.message());
+  }
+
+ private:
+  bool json_;
+};
+
+int run_and_report(const std::vector<std::string>& words) {
+  bool json = false;
+  for (const std::string& word : words) json = json || word == "--json";
+  const Reporter reporter(json);
+  try {
+    return run(words);
+  } catch (const Usage& error) {
+    const bool known = !words.empty() && find_command(words.front()) != nullptr;
+    const std::string help = known ? "sublet " + words.front() + " --help" : "sublet --help";
+    return reporter.report(exit_usage, "usage", std::string(error.what()) + "; see " + help);
+  } catch (const Unreachable& error) {
+    return reporter.report(exit_unreachable, error.error());
+  } catch (const CallFailed& error) {
+    return reporter.report(exit_call_failed, error.error());
+  } catch (const Exception& error) {
+    return reporter.report(exit_code_of(error.code()), error.error());
+  } catch (const std::exception& error) {
+    return reporter.report(exit_failed, "failed", error.what());
+  }
 }
 
 }  // namespace
 
+}  // namespace sublet::cli
+
 int main(int argc, char** argv) {
   namespace cli = sublet::cli;
-  try {
-    return run(argc, argv);
-  } catch (const cli::Usage& error) {
-    std::cerr << "sublet: " << error.what() << "; see sublet --help\n";
-    return cli::exit_usage;
-  } catch (const cxxopts::exceptions::exception& error) {
-    std::cerr << "sublet: " << error.what() << "; see sublet --help\n";
-    return cli::exit_usage;
-  } catch (const std::exception& error) {
-    std::cerr << "sublet: " << error.what() << '\n';
-    return cli::exit_failed;
-  }
+  cli::fill_standard_descriptors();
+  const std::vector<std::string> words(argv + (argc > 0 ? 1 : 0), argv + argc);
+  const int code = cli::run_and_report(words);
+  errno = 0;
+  if (std::cout.flush()) return code;
+  std::cerr << "sublet: cannot write to standard output" << (errno != 0 ? ": " : "")
+            << (errno != 0 ? std::strerror(errno) : "") << '\n';
+  return code == cli::exit_ok ? cli::exit_failed : code;
 }

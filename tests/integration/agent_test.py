@@ -29,13 +29,13 @@ class AgentTest(unittest.TestCase):
         self.site.start_agent()
         self.site.deploy_probe()
         failed = self.site.call(FAIL)
-        self.assertEqual(failed.returncode, 1)
+        self.assertEqual(failed.returncode, 6)
         self.assertIn(b"failed as asked", failed.stderr)
         crashed = self.site.call(CRASH)
-        self.assertEqual(crashed.returncode, 1)
+        self.assertEqual(crashed.returncode, 6)
         self.assertIn(b"signal 11", crashed.stderr)
         late = self.site.call(SPIN, number(60_000), "--deadline", "100")
-        self.assertEqual(late.returncode, 1)
+        self.assertEqual(late.returncode, 6)
         self.assertIn(b"deadline", late.stderr)
         self.assertEqual(self.site.call(ECHO, b"fine", check=True).stdout, b"fine")
 
@@ -57,7 +57,7 @@ class AgentTest(unittest.TestCase):
         self.site.deploy_probe()
         self.assertEqual(self.site.call(HOG, number(16), check=True).returncode, 0)
         beyond = self.site.call(HOG, number(256))
-        self.assertEqual(beyond.returncode, 1)
+        self.assertEqual(beyond.returncode, 6)
         self.assertIn(b"function_failed", beyond.stderr)
 
     def test_workers_of_leases_have_distinct_cores(self):
