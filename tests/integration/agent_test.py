@@ -95,7 +95,7 @@ class AgentTest(unittest.TestCase):
                     serving = [pid for pid in self.site.workers() if self.busy(pid)]
                     self.assertEqual(len(serving), 1)
                     os.kill(serving[0], blow)
-                    self.assertEqual(call.wait(20), 1)
+                    self.assertEqual(call.wait(20), 6)
                     self.assertIn("worker_lost", self.site.logs())
                     with contextlib.suppress(ProcessLookupError):
                         os.kill(serving[0], signal.SIGKILL)  # A stopped one; the killed one has gone.
@@ -121,7 +121,7 @@ class AgentTest(unittest.TestCase):
                 agent.wait()
                 wait_until(lambda: not self.site.workers() and not self.site.template(), "no worker is left")
                 if busy:
-                    self.assertEqual(call.wait(PATIENCE_S), 1)
+                    self.assertEqual(call.wait(PATIENCE_S), 6)
         self.assertEqual(len(self.private_directories()), 1)
         self.site.start_agent("n2")
         self.assertEqual(len(self.private_directories()), 1, "the next agent removes what the killed ones left")
@@ -149,7 +149,7 @@ class AgentTest(unittest.TestCase):
         self.assertEqual(agent.wait(15), 0)
         self.assertEqual(self.site.workers(), [])
         self.site.manager.send_signal(signal.SIGCONT)
-        self.assertEqual(call.wait(PATIENCE_S), 1)
+        self.assertEqual(call.wait(PATIENCE_S), 6)
 
     def test_a_lost_template_is_started_again_and_leases_go_on(self):
         self.site.start_agent("n1", "--cores", "1", ready=1)
@@ -180,7 +180,7 @@ class AgentTest(unittest.TestCase):
         lease = [lease for lease in self.site.get("/v1/leases")["leases"] if lease["state"] == "active"][0]["lease"]
         status, _ = self.site.post(f"/v1/leases/{lease}/revoke", {})
         self.assertLess(status, 300)
-        self.assertEqual(call.wait(PATIENCE_S), 1)
+        self.assertEqual(call.wait(PATIENCE_S), 6)
         self.site.wait_ready()
 
     def test_a_killed_client_frees_its_worker(self):
