@@ -20,7 +20,9 @@ using std::chrono::milliseconds;
 constexpr milliseconds request_max{10'000};
 constexpr milliseconds fetch_max{120'000};
 constexpr milliseconds back_off_first{50};
-constexpr milliseconds back_off_max{5'000};
+constexpr milliseconds back_off_max{2'000};
+static_assert(back_off_max * 2 < limits::node_silent_max,
+              "a manager that is back must hear of its nodes in time");
 constexpr int failures_a_line = 64;  ///< Of a row of failures so many make one line in the log.
 
 /// Jittered: the nodes of a site that lost its manager shall not come back all at once.

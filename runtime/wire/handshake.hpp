@@ -28,7 +28,7 @@ inline constexpr std::uint16_t version = 1;
 /// checked by the worker alone.
 struct Token {
   std::uint64_t lease = 0;
-  std::uint64_t expiry_ms = 0;  ///< Unix time, milliseconds.
+  std::uint64_t expiry_ms = 0;  ///< By the manager's clock, milliseconds.
   std::uint32_t worker = 0;     ///< The worker process, unique for the life of its node's registration.
   std::uint32_t tenant = 0;
   std::uint32_t function = 0;      ///< The manager's number of name@version.

@@ -1,3 +1,5 @@
+#include <csignal>
+
 #include "runtime/control/api.hpp"
 #include "runtime/control/http_client.hpp"
 #include "runtime/transport/transport.hpp"
@@ -26,6 +28,14 @@ class Manager {
   std::unique_ptr<control::HttpClient> client_;
 };
 
+void deploy_probe(const test::SiteFixture& site) {
+  const auto deployed = test::Process({test::SiteFixture::program("sublet"), "deploy", "probe@1",
+                                       test::SiteFixture::probe_function(), "--manager", site.url()},
+                                      site.directory() + "/deploy.log")
+                            .wait();
+  REQUIRE(deployed == 0);
+}
+
 Errc connect(const api::GrantedWorker& worker, const std::string& transport) {
   const wire::Hello hello{
       .slots_log2 = 4, .slot_bytes_log2 = 12, .token = wire::parse_token(worker.token).value()};
@@ -44,11 +54,7 @@ TEST_CASE("the token of a lease that has ended opens nothing, though its time is
   test::SiteFixture site;
   (void)site.start_agent("n1", 1, {"--warm", "1"});
   Manager manager(site.url());
-  const auto deployed = test::Process({test::SiteFixture::program("sublet"), "deploy", "probe@1",
-                                       test::SiteFixture::probe_function(), "--manager", site.url()},
-                                      site.directory() + "/deploy.log")
-                            .wait();
-  REQUIRE(deployed == 0);
+  deploy_probe(site);
   const auto grant = api::from_json<api::LeaseGrant>(
                          manager.ask("POST", "/v1/leases", R"({"function": "probe@1", "ttl_ms": 600000})"))
                          .value();
@@ -62,4 +68,22 @@ TEST_CASE("the token of a lease that has ended opens nothing, though its time is
   // The worker counts as ready again only after its node has heard that the lease has ended.
   REQUIRE(test::eventually(ready));
   REQUIRE(connect(grant.workers[0], transport) == Errc::lease_revoked);
+}
+
+TEST_CASE("the token of a lease whose time is over opens nothing, though nobody has said so") {
+  const std::string transport = GENERATE("shm", "tcp");
+  CAPTURE(transport);
+  test::SiteFixture site;
+  (void)site.start_agent("n1", 1, {"--warm", "1"});
+  Manager manager(site.url());
+  deploy_probe(site);
+  const auto grant = api::from_json<api::LeaseGrant>(
+                         manager.ask("POST", "/v1/leases", R"({"function": "probe@1", "ttl_ms": 300})"))
+                         .value();
+  site.manager().signal(SIGSTOP);
+  // The lease began before the answer was here: after its time from now it has ended for sure.
+  const TimePoint end = SteadyClock::now() + std::chrono::milliseconds(300 + 50);
+  REQUIRE(test::eventually([&] { return SteadyClock::now() > end; }));
+  REQUIRE(connect(grant.workers[0], transport) == Errc::lease_expired);
+  site.manager().signal(SIGCONT);
 }
