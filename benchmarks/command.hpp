@@ -34,5 +34,6 @@ void write_file(const std::string& file, const std::string& text);
 // Each is the whole of a subcommand: argv[0] is its name. The exit status; throws std::exception.
 int run_invoke(int argc, char** argv);
 int run_lease(int argc, char** argv);
+int run_scale(int argc, char** argv);
 
 }  // namespace sublet::bench

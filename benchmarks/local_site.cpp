@@ -16,18 +16,22 @@ constexpr auto poll_interval = 1ms;
 }  // namespace
 
 Manager::Manager(std::filesystem::path directory) : directory_(std::move(directory)) {
-  start();
+  spawn();
+  wait_until_listening();
 }
 
-void Manager::start() {
+void Manager::spawn() {
   const std::filesystem::path port_file = directory_ / "port";
   std::filesystem::remove(port_file);
   process_ = Process({program_directory() / "sublet-manager", "--port", port_, "--port-file", port_file,
                       "--state-dir", directory_ / "manager"},
                      log());
+}
+
+void Manager::wait_until_listening() {
   const auto end = std::chrono::steady_clock::now() + start_max;
   while (process_.alive() && std::chrono::steady_clock::now() < end) {
-    std::ifstream stream(port_file);
+    std::ifstream stream(directory_ / "port");
     std::string port;
     if (std::getline(stream, port) && !port.empty()) {
       port_ = port;
@@ -36,10 +40,6 @@ void Manager::start() {
     std::this_thread::sleep_for(poll_interval);
   }
   throw std::runtime_error("the manager did not start:\n" + tail_of(log()));
-}
-
-void Manager::restart() {
-  start();
 }
 
 LocalSite::LocalSite(unsigned workers)

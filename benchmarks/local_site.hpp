@@ -18,12 +18,13 @@ class Manager {
   [[nodiscard]] std::string url() const { return "http://127.0.0.1:" + port_; }
   [[nodiscard]] Process& process() noexcept { return process_; }
   [[nodiscard]] std::filesystem::path log() const { return directory_ / "manager.log"; }
-  /// After kill(). Blocks until it listens again.
-  void restart();
+  [[nodiscard]] const std::filesystem::path& directory() const noexcept { return directory_; }
+  /// After its end. Returns at once; it will listen on the same port.
+  void spawn();
+  /// Throws std::runtime_error, with the log's end, when it does not listen in time.
+  void wait_until_listening();
 
  private:
-  void start();
-
   std::filesystem::path directory_;
   std::string port_ = "0";
   Process process_;

@@ -22,6 +22,8 @@ constexpr std::array commands{
             sublet::bench::run_invoke},
     Command{"lease", "grants and releases of leases against one manager with durable state",
             sublet::bench::run_lease},
+    Command{"scale", "one manager under many nodes and live leases, and its return after kill -9",
+            sublet::bench::run_scale},
 };
 
 void print_help() {

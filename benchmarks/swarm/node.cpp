@@ -39,6 +39,12 @@ SteadyClock::duration SimNode::back_off(int failures) {
       std::uniform_int_distribution<milliseconds::rep>(full.count() / 2, full.count())(random_));
 }
 
+/// Within one period, so that the heartbeats of many spread over it.
+milliseconds SimNode::somewhen() {
+  return milliseconds(
+      std::uniform_int_distribution<milliseconds::rep>(0, limits::node_heartbeat.count())(random_));
+}
+
 void SimNode::start() {
   report_at(SteadyClock::now());
 }
@@ -157,7 +163,9 @@ void SimNode::on_heard(unsigned status, std::string_view body) {
     ++counts_.resends;
     changed_ = true;
   }
-  report_at(SteadyClock::now() + (changed_ ? milliseconds(0) : limits::node_heartbeat));
+  if (changed_) return report_at(SteadyClock::now());
+  report_at(SteadyClock::now() + (first_ ? somewhen() : limits::node_heartbeat));
+  first_ = false;
 }
 
 void SimNode::on_commands(unsigned status, std::string_view body) {

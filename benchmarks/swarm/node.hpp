@@ -63,6 +63,7 @@ class SimNode : private Flow::Owner {
   [[nodiscard]] std::string heartbeat() const;
   [[nodiscard]] std::uint64_t usage_id(std::uint32_t worker) const noexcept;
   [[nodiscard]] SteadyClock::duration back_off(int failures);
+  [[nodiscard]] std::chrono::milliseconds somewhen();
 
   Loop& loop_;
   const NodeShape& shape_;
@@ -79,6 +80,7 @@ class SimNode : private Flow::Owner {
   std::vector<api::Heartbeat::Ended> ended_;
   std::size_t ended_sent_ = 0;
   bool changed_ = true;     // The manager has not been told.
+  bool first_ = true;       // Its heartbeats have not found their place in the second yet.
   bool telling_ = false;    // It is being told.
   std::uint64_t seen_ = 0;  // The newest command.
   TimePoint report_due_ = TimePoint::max();
