@@ -35,5 +35,7 @@ void write_file(const std::string& file, const std::string& text);
 int run_invoke(int argc, char** argv);
 int run_lease(int argc, char** argv);
 int run_scale(int argc, char** argv);
+int run_chaos(int argc, char** argv);
+int run_chaos_client(int argc, char** argv);
 
 }  // namespace sublet::bench

@@ -12,8 +12,8 @@ using sublet::bench::Misuse;
 constexpr int exit_usage = 2;
 
 struct Command {
-  std::string_view name;
-  const char* about;
+  const char* name;
+  const char* about;  ///< Null: not for people.
   int (*run)(int, char**);
 };
 
@@ -24,12 +24,16 @@ constexpr std::array commands{
             sublet::bench::run_lease},
     Command{"scale", "one manager under many nodes and live leases, and its return after kill -9",
             sublet::bench::run_scale},
+    Command{"chaos", "kill -9, SIGSTOP and restarts of a site under load, and whether anything was lost",
+            sublet::bench::run_chaos},
+    Command{"chaos-client", nullptr, sublet::bench::run_chaos_client},
 };
 
 void print_help() {
   std::puts("Measures and torments Sublet on this machine.\nUsage: sublet-bench COMMAND [OPTION...]\n");
-  for (const Command& command : commands)
-    std::printf("  %-8s %s\n", std::string(command.name).c_str(), command.about);
+  for (const Command& command : commands) {
+    if (command.about != nullptr) std::printf("  %-8s %s\n", command.name, command.about);
+  }
   std::puts("\nsublet-bench COMMAND --help lists a command's options.");
 }
 
@@ -40,7 +44,7 @@ int run(int argc, char** argv) {
     return 0;
   }
   for (const Command& command : commands) {
-    if (command.name == word) return command.run(argc - 1, argv + 1);
+    if (word == command.name) return command.run(argc - 1, argv + 1);
   }
   throw Misuse("say what to measure; --help lists what there is");
 }

@@ -103,7 +103,13 @@ TemporaryDirectory::TemporaryDirectory(const std::filesystem::path& below) {
   path_ = pattern;
 }
 
+const std::filesystem::path& TemporaryDirectory::keep() noexcept {
+  kept_ = true;
+  return path_;
+}
+
 TemporaryDirectory::~TemporaryDirectory() {
+  if (kept_) return;
   std::error_code ignored;
   std::filesystem::remove_all(path_, ignored);
 }

@@ -48,9 +48,12 @@ class TemporaryDirectory {
   ~TemporaryDirectory();
 
   [[nodiscard]] const std::filesystem::path& path() const noexcept { return path_; }
+  /// From now on it stays.
+  const std::filesystem::path& keep() noexcept;
 
  private:
   std::filesystem::path path_;
+  bool kept_ = false;
 };
 
 /// The directory that this program lies in.

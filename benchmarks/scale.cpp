@@ -25,7 +25,6 @@ constexpr auto restart_max = 120s;
 constexpr auto retry_pause = 2ms;
 constexpr std::size_t holder_connections = 32;
 constexpr std::uint32_t ready_each = 4;  // Workers of a node that wait for a lease.
-constexpr std::uint64_t files_besides = 512;
 
 double seconds_since(TimePoint start) {
   return std::chrono::duration<double>(SteadyClock::now() - start).count();

@@ -112,6 +112,9 @@ class Swarm {
   std::unordered_map<std::uint64_t, SimNode*> by_id_;
 };
 
+/// Open files of a program with a swarm, besides two for each node.
+inline constexpr std::uint64_t files_besides = 100;
+
 /// Lets this process, and what it starts, open so many files: raises the hard limit too where it may.
 /// What it is afterwards.
 [[nodiscard]] std::uint64_t raise_open_files(std::uint64_t wanted);

@@ -9,7 +9,6 @@ namespace sublet::bench {
 namespace {
 
 constexpr std::size_t starting_max = 200;  // A listener's queue is short.
-constexpr std::uint64_t files_besides = 256;
 
 }  // namespace
 
