@@ -126,6 +126,14 @@ void remove_stale(const std::filesystem::path& parent, const std::string& own, c
   }
 }
 
+/// The sockets of workers that a killed predecessor has left: their names are taken until they go.
+void remove_sockets(const std::string& path) {
+  std::error_code error;
+  for (const auto& entry : std::filesystem::directory_iterator(path, error)) {
+    if (entry.is_socket(error)) std::filesystem::remove(entry.path(), error);
+  }
+}
+
 Result<std::string> make_state_dir(const cxxopts::ParseResult& given, const std::string& manager,
                                    bool& remove) {
   if (given.count("state-dir") > 0) {
@@ -138,6 +146,7 @@ Result<std::string> make_state_dir(const cxxopts::ParseResult& given, const std:
     if (full.size() > 80)
       return Error(Errc::too_large, "--state-dir is too long for the sockets in it: at most 80 characters");
     if (!lock_dir(full)) return Error(Errc::busy, "another agent uses --state-dir " + full);
+    remove_sockets(full);
     return full;
   }
   std::string path = std::filesystem::temp_directory_path().string() + "/sublet-agent-XXXXXX";
