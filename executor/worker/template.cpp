@@ -14,10 +14,11 @@ namespace sublet::worker {
 namespace {
 
 /// The agent is the subreaper of its template: a worker whose first parent has gone becomes the agent's
-/// child.
-void wait_for_adoption(pid_t agent) noexcept {
-  while (::getppid() != agent) {
-    if (::getppid() == 1) ::_exit(1);  // The agent died meanwhile.
+/// child. Another parent means that the agent died meanwhile; that is not always process 1, since a session
+/// may have a subreaper of its own.
+void wait_for_adoption(pid_t agent, pid_t first_parent) noexcept {
+  for (pid_t parent = ::getppid(); parent != agent; parent = ::getppid()) {
+    if (parent != first_parent) ::_exit(1);
     const timespec moment{.tv_sec = 0, .tv_nsec = 50'000};
     ::nanosleep(&moment, nullptr);
   }
@@ -40,8 +41,9 @@ Role fork_worker(pid_t agent, const local::Fork& spec, int socket) noexcept {
     }
     return Role::parent;
   }
+  const pid_t first_parent = ::getpid();
   if (::fork() != 0) ::_exit(0);
-  wait_for_adoption(agent);
+  wait_for_adoption(agent, first_parent);
   const local::Forked forked{.worker = spec.worker, .pid = ::getpid()};
   if (!local::send(socket, forked).ok()) ::_exit(1);
   return Role::worker;
