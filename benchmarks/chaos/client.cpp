@@ -82,7 +82,7 @@ class Client {
       slot.input = lease->allocate(sizeof(Order)).value();
       slot.output = lease->allocate(64).value();
     }
-    const std::uint32_t calls = 1 + below(4'000);
+    const std::uint32_t calls = 1 + below(1'500);
     bool good = true;
     for (std::uint32_t i = 0; i < calls && good && ending == 0 && next_ < calls_max; ++i) {
       Slot& slot = slots[i % in_flight];
