@@ -72,12 +72,12 @@ void SimNode::report_at(TimePoint time) {
 
 void SimNode::report() {
   ended_sent_ = ended_.size();
-  const bool all = changed_ || !shape_.light;
+  said_all_ = changed_ || !known_ || !shape_.light;
   telling_ = changed_;
   changed_ = false;
   ++counts_.heartbeats;
   reports_.send(http_request("POST /v1/nodes/" + number(id_) + "/heartbeat",
-                             all ? heartbeat() : std::string(R"({"unchanged":true})")));
+                             said_all_ ? heartbeat() : std::string(R"({"unchanged":true})")));
 }
 
 /// As good as random, and the same when it is said again.
@@ -159,11 +159,9 @@ void SimNode::on_heard(unsigned status, std::string_view body) {
   counts_.heartbeat_us.push_back(
       std::chrono::duration<float, std::micro>(SteadyClock::now() - reports_.sent_at()).count());
   ended_.erase(ended_.begin(), ended_.begin() + static_cast<std::ptrdiff_t>(ended_sent_));
-  if (body.find(R"("resend":true)") != std::string_view::npos) {
-    ++counts_.resends;
-    changed_ = true;
-  }
-  if (changed_) return report_at(SteadyClock::now());
+  known_ = body.find(R"("resend":true)") == std::string_view::npos;
+  counts_.resends += known_ ? 0 : 1;
+  if (changed_ || (!known_ && !said_all_)) return report_at(SteadyClock::now());
   report_at(SteadyClock::now() + (first_ ? somewhen() : limits::node_heartbeat));
   first_ = false;
 }

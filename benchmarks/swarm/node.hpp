@@ -79,8 +79,10 @@ class SimNode : private Flow::Owner {
   std::unordered_map<std::uint64_t, std::vector<std::uint32_t>> leases_;
   std::vector<api::Heartbeat::Ended> ended_;
   std::size_t ended_sent_ = 0;
-  bool changed_ = true;     // The manager has not been told.
-  bool first_ = true;       // Its heartbeats have not found their place in the second yet.
+  bool changed_ = true;  // The manager has not been told.
+  bool first_ = true;    // Its heartbeats have not found their place in the second yet.
+  bool known_ = false;   // The manager has the lists and does not ask for them.
+  bool said_all_ = false;
   bool telling_ = false;    // It is being told.
   std::uint64_t seen_ = 0;  // The newest command.
   TimePoint report_due_ = TimePoint::max();
