@@ -10,6 +10,7 @@ from manager_proxy import ManagerProxy
 from sublet_site import ECHO, FAIL, PATIENCE_S, SPIN, Site, number, wait_until
 
 NODE_SILENT_MAX_S = 5  # runtime/base/limits.hpp
+CALL_FAILED = 6  # The exit code of sublet invoke.
 LIST_NAMES = ("ready", "serving")
 
 
@@ -61,7 +62,7 @@ class UsageTest(ProxiedTest):
             self.site.call(ECHO, b"one", check=True)
         self.site.call(ECHO, b"many", "--repeat", "500", "--concurrency", "8", check=True)
         for _ in range(3):
-            self.assertEqual(self.site.call(FAIL).returncode, 1)
+            self.assertEqual(self.site.call(FAIL).returncode, CALL_FAILED)
         self.site.call(SPIN, number(200), check=True)
         self.wait_books(509, 509)
         totals = self.proxy.totals().values()
@@ -82,7 +83,7 @@ class UsageTest(ProxiedTest):
         self.site.deploy_probe()
         call = self.start_spinning()
         os.kill(self.busy_worker(), signal.SIGKILL)
-        self.assertEqual(call.wait(PATIENCE_S), 1)
+        self.assertEqual(call.wait(PATIENCE_S), CALL_FAILED)
         self.site.call(ECHO, b"next", check=True)
         self.wait_books(2, 1)
 
@@ -121,7 +122,7 @@ class UsageTest(ProxiedTest):
         worker = self.busy_worker()
         agent.kill()
         agent.wait()
-        self.assertEqual(call.wait(PATIENCE_S), 1)
+        self.assertEqual(call.wait(PATIENCE_S), CALL_FAILED)
         self.assertNotIn(worker, self.site.workers())
         self.proxy.fault = None
         self.start_agent(*state)
@@ -148,9 +149,12 @@ class UsageTest(ProxiedTest):
     def test_an_agent_that_leaves_without_its_manager_keeps_what_it_owes(self):
         agent = self.start_agent()
         self.site.deploy_probe()
+        self.site.call(ECHO, b"heard", check=True)
+        self.wait_books(1, 1)
+        self.site.wait_ready()
         self.proxy.fault = "closed"
         self.site.call(ECHO, b"unheard", check=True)
-        wait_until(lambda: any(beat["ended"] for beat in self.proxy.said()), "the agent says so in vain")
+        self.wait_books(2, 2)  # Said in vain.
         agent.send_signal(signal.SIGTERM)
         self.assertEqual(agent.wait(PATIENCE_S), 0)
         self.assertEqual(len(self.private_directories()), 1)
