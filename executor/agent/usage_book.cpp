@@ -37,7 +37,9 @@ std::optional<Name> parse(const std::string& text) {
   if (id.ptr == end) return name;
   if (*id.ptr != '.') return std::nullopt;
   const auto lease = std::from_chars(id.ptr + 1, end, name.lease);
-  if (lease.ec != std::errc{} || lease.ptr != end || name.lease == 0) return std::nullopt;
+  if (lease.ec != std::errc{} || lease.ptr != end) return std::nullopt;
+  // One that the manager would refuse must not spoil a heartbeat.
+  if (name.lease == 0 || name.lease > number_max) return std::nullopt;
   return name;
 }
 

@@ -140,6 +140,7 @@ TEST_CASE("an agent reports what a killed one left, once its workers have gone, 
   write_file(path + "/1235.77", {.magic = 5});       // Not ours.
   write_file(path + "/none-of-ours", {});            //
   write_file(path + "/99999999999999999999.1", {});  // No number.
+  write_file(path + "/1236.9007199254740992", {});   // No lease.
   REQUIRE(::symlink("/dev/zero", (path + "/7.7").c_str()) == 0);
   UsageBook book(path);
   REQUIRE(book.open().ok());
