@@ -39,7 +39,7 @@ inline constexpr milliseconds long_call{4};  ///< A function that runs longer ha
 inline constexpr std::size_t http_header_bytes_max = 16 * 1024;
 inline constexpr std::size_t json_body_bytes_max = std::size_t{4} << 20;
 inline constexpr std::size_t function_bytes_max = std::size_t{512} << 20;
-inline constexpr std::size_t http_pairs_max = 64;  ///< Headers of a message, parameters of a query.
+inline constexpr std::size_t http_pairs_max = 64;      ///< Headers of a message, parameters of a query.
 inline constexpr std::size_t http_clients_max = 8192;  ///< Connections beside those of the nodes.
 inline constexpr std::size_t http_connections_max = 40'960;
 inline constexpr std::size_t http_bodies_bytes_max = std::size_t{1} << 30;  ///< Of all requests under way.
@@ -50,6 +50,13 @@ inline constexpr seconds http_linger_max{2};    ///< For a refused peer to read 
 inline constexpr seconds command_wait_max{25};  ///< An agent's long request is answered by then.
 inline constexpr milliseconds node_heartbeat{1000};
 inline constexpr milliseconds node_silent_max{5000};  ///< Then the node is lost.
+inline constexpr seconds flap_memory{600};            ///< How long the loss of a node counts against it.
+inline constexpr std::uint32_t flaps_free_max = 1;  ///< More losses than this within flap_memory: probation.
+inline constexpr milliseconds probation_first{
+    5000};  ///< Heard without a break before it is granted; doubles.
+inline constexpr milliseconds probation_max{120'000};
+inline constexpr milliseconds agent_back_off_max{5000};  ///< Between tries to reach the manager.
+inline constexpr milliseconds restart_grace{12'000};     ///< For nodes to find a restarted manager.
 inline constexpr milliseconds lease_ms_max{24 * 3600 * 1000};
 inline constexpr std::uint32_t lease_workers_max = 4096;
 inline constexpr std::uint32_t nodes_max = 16'384;
@@ -57,16 +64,32 @@ inline constexpr std::uint32_t leases_max = 1'000'000;
 inline constexpr std::size_t lease_waiters_max = 10'000;  ///< Requests that wait for capacity.
 inline constexpr seconds lease_wait_max{600};             ///< How long one may wait.
 inline constexpr std::size_t leases_ended_max = 10'000;   ///< Ended leases kept for listing.
+inline constexpr std::size_t lease_list_max = 10'000;     ///< In one answer.
+inline constexpr int lease_misfits_max = 64;              ///< Waiting requests tried in vain at one change.
+inline constexpr std::uint64_t usage_leases_max =
+    1'000'000;                                           ///< Ended leases that are accounted for one by one.
+inline constexpr std::uint64_t usage_fold_max = 2'000;   ///< Leases folded into totals in one transaction.
+inline constexpr std::uint32_t usage_rows_max = 10'000;  ///< In one answer.
+inline constexpr std::size_t usage_queries_max = 64;     ///< Waiting for their answer.
+inline constexpr std::int64_t database_cache_kib = 16 * 1024;
+inline constexpr std::int64_t database_page_bytes = 4096;
+inline constexpr std::int64_t database_log_bytes = std::int64_t{32}
+                                                   << 20;  ///< A longer log is copied into the file.
+inline constexpr milliseconds database_sync_interval{
+    20};  ///< Loss of power forgets no grant older than this.
 inline constexpr std::uint32_t functions_max = 10'000;
 inline constexpr std::uint32_t tenants_max = 65'536;
 inline constexpr std::size_t node_workers_max = 4096;     ///< In one heartbeat.
 inline constexpr std::size_t usage_kept_max = 65'536;     ///< Ended workers that no manager has answered for.
+inline constexpr std::size_t node_usage_max = 8192;       ///< Accounts of workers in one heartbeat.
 inline constexpr std::size_t node_commands_max = 65'536;  ///< Not yet taken by a node; then it is lost.
 inline constexpr std::size_t name_bytes_max = 64;         ///< Of a node, function, version or tenant.
 
 static_assert(heartbeat_interval * 4 <= peer_silent_max, "one lost heartbeat must not lose a peer");
 static_assert(peer_silent_max < peer_lost_max);
 static_assert(node_heartbeat * 3 <= node_silent_max, "one lost heartbeat must not lose a node");
+static_assert(probation_first <= probation_max && probation_max < flap_memory);
+static_assert(agent_back_off_max + node_silent_max < restart_grace, "a restart must not lose a node");
 static_assert(command_wait_max < http_idle_max);
 static_assert(http_connections_max >= 2 * std::size_t{nodes_max} + http_clients_max,
               "an agent keeps one connection for heartbeats and one for commands");

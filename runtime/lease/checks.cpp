@@ -4,12 +4,16 @@
 #include <set>
 
 #include "runtime/base/limits.hpp"
+#include "runtime/lease/placement.hpp"
 
 namespace sublet::lease {
 namespace {
 
 constexpr std::size_t endpoints_max = 8;
 constexpr std::size_t address_bytes_max = 256;
+constexpr std::uint64_t number_max = (std::uint64_t{1} << 53) - 1;  // What every JSON reader has.
+constexpr std::uint64_t ns_max = INT64_MAX;
+constexpr std::uint32_t gpus_max = 1024;
 constexpr std::uint32_t cores_max = 0xFFFF;                              // As a token has it.
 constexpr std::uint64_t memory_bytes_max = std::uint64_t{0xFFFF} << 24;  // As a token has it.
 
@@ -22,9 +26,25 @@ Status check(const api::WorkerInfo& worker) {
     return wrong("a worker has 1 to " + std::to_string(endpoints_max) + " endpoints");
   }
   for (const auto& [transport, address] : worker.endpoints) {
-    if (!is_name(transport) || address.empty() || address.size() > address_bytes_max) {
+    const bool plain = std::none_of(address.begin(), address.end(), [](unsigned char c) { return c < ' '; });
+    if (!is_name(transport) || address.empty() || address.size() > address_bytes_max || !plain) {
       return wrong("an endpoint's transport or address is empty, too long or not plain");
     }
+  }
+  return {};
+}
+
+Status check(const std::vector<api::WorkerUsage>& usage) {
+  if (usage.size() > limits::node_usage_max) {
+    return wrong("a heartbeat accounts for at most " + std::to_string(limits::node_usage_max) + " workers");
+  }
+  for (const api::WorkerUsage& worker : usage) {
+    if (worker.id == 0 || worker.lease == 0) return wrong("usage names its worker's id and its lease");
+    if (std::max({worker.id, worker.lease, worker.calls_started}) > number_max ||
+        std::max(worker.execution_ns, worker.hot_ns) > ns_max) {
+      return wrong("usage has ids and counts below 2^53 and times below 2^63");
+    }
+    if (worker.calls > worker.calls_started) return wrong("usage has more calls than were started");
   }
   return {};
 }
@@ -44,6 +64,7 @@ Status check(const api::NodeRegistration& about) {
   if (!about.machine.empty() && !is_name(about.machine)) return wrong("machine must be a boot id");
   if (!is_name(about.version)) return wrong("version must be 1 to 64 letters, digits or .:@_-");
   if (about.cores == 0 || about.cores > cores_max) return wrong("cores must be 1 to 65535");
+  if (about.gpus > gpus_max) return wrong("gpus must be at most " + std::to_string(gpus_max));
   if (about.memory_bytes == 0) return wrong("memory_bytes must not be 0");
   return {};
 }
@@ -53,6 +74,10 @@ Status check(const api::Heartbeat& said) {
     return wrong("a heartbeat lists at most " + std::to_string(limits::node_workers_max) +
                  " workers of a kind");
   }
+  if (said.unchanged && !(said.ready.empty() && said.serving.empty())) {
+    return wrong("a heartbeat that is unchanged lists no workers");
+  }
+  if (Status good = check(said.usage); !good) return good;
   std::set<std::uint32_t> present;
   for (const api::WorkerInfo& worker : said.ready) {
     if (!present.insert(worker.id).second) {
@@ -84,6 +109,11 @@ Status check(const api::LeaseRequest& request) {
   if (request.transports.size() > endpoints_max ||
       !std::all_of(request.transports.begin(), request.transports.end(), is_name)) {
     return wrong("transports must be at most " + std::to_string(endpoints_max) + " plain names");
+  }
+  if (request.gpus > gpus_max) return wrong("gpus must be at most " + std::to_string(gpus_max));
+  if (!request.placement.empty() && request.placement != placement_spread &&
+      request.placement != placement_pack) {
+    return wrong("placement must be spread or pack");
   }
   return check_ttl(request.ttl_ms);
 }

@@ -1,44 +1,62 @@
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <deque>
 #include <map>
+#include <set>
 #include <string>
 
-#include "runtime/base/clock.hpp"
-#include "runtime/base/digest.hpp"
-#include "runtime/control/api.hpp"
+#include "runtime/lease/rows.hpp"
 
 namespace sublet::lease {
-
-using NodeId = std::uint64_t;
-using LeaseId = std::uint64_t;
-using WorkerId = std::uint32_t;
-using FunctionId = std::uint32_t;
-
-/// The two clocks as one parameter: durations by the first, what crosses machines by the second.
-struct Now {
-  TimePoint steady;
-  std::uint64_t unix_ms = 0;
-};
 
 /// One worker process as the manager sees it. It holds its cores and memory from the grant until its
 /// node says that it is gone or, untouched, ready again: no core is promised twice.
 struct Worker {
-  enum class State {
+  enum class State : std::uint8_t {
     ready,    ///< Free to be granted.
     granted,  ///< In an active lease; its client has not come yet, as far as the node has said.
     serving,  ///< In an active lease; its client has come.
     ending,   ///< Its lease has ended or replaced it, and the node has been told.
   };
+  static constexpr std::size_t states = 4;
+
   api::WorkerInfo info;
   State state = State::ready;
-  LeaseId lease = 0;
   bool foreign = false;  ///< ending: it serves what this manager did not grant; what it holds is unknown.
+  bool listed_ready = false;  ///< In the node's last list.
+  std::uint8_t heard_since =
+      0;  ///< ending: heartbeats that list it as ready since the node took the command.
   std::uint32_t cores = 0;
+  std::uint32_t gpus = 0;
   std::uint64_t memory_bytes = 0;
-  std::uint64_t end_sequence = 0;      ///< ending: the command that told the node.
-  std::uint32_t heartbeats_since = 0;  ///< ending: listed as ready since the node took that command.
+  LeaseId lease = 0;
+  Time since{};                    ///< Of the grant.
+  std::uint64_t end_sequence = 0;  ///< ending: the command that told the node.
+};
+
+/// Cores, memory and GPUs: what a node has, what is held, what is free.
+struct Resources {
+  std::uint32_t cores = 0;
+  std::uint32_t gpus = 0;
+  std::uint64_t memory_bytes = 0;
+
+  [[nodiscard]] bool covers(const Resources& need) const noexcept {
+    return cores >= need.cores && gpus >= need.gpus && memory_bytes >= need.memory_bytes;
+  }
+  Resources& operator+=(const Resources& other) noexcept {
+    cores += other.cores;
+    gpus += other.gpus;
+    memory_bytes += other.memory_bytes;
+    return *this;
+  }
+  Resources& operator-=(const Resources& other) noexcept {
+    cores -= other.cores;
+    gpus -= other.gpus;
+    memory_bytes -= other.memory_bytes;
+    return *this;
+  }
 };
 
 /// One registration of a node.
@@ -46,46 +64,50 @@ struct Node {
   NodeId id = 0;
   api::NodeRegistration about;
   SecretKey key{};
+  bool cordoned = false;
   bool drain_ordered = false;
   bool drain_said = false;
   bool lost = false;
-  TimePoint heard;
-  std::uint32_t cores_held = 0;
-  std::uint64_t memory_held = 0;
+  bool said_all = false;  ///< Since this manager knows it: what `unchanged` refers to.
+  Time heard{};
+  Time probation_end{};  ///< Not granted before.
+  Resources held;
   std::uint32_t foreign = 0;  ///< Workers.
   std::map<WorkerId, Worker> workers;
-  std::deque<api::Command> commands;  ///< Not yet taken by the node.
-  std::uint64_t sequence = 0;         ///< Of the newest command.
-  std::uint64_t taken = 0;            ///< The newest command that the node said it has.
+  std::array<std::uint32_t, Worker::states> count{};  ///< Workers by state.
+  std::map<FunctionId, std::set<WorkerId>> ready;     ///< By the function that they have loaded; 0: none.
+  std::deque<api::Command> commands;                  ///< Not yet taken by the node.
+  std::uint64_t sequence = 0;                         ///< Of the newest command.
+  std::uint64_t taken = 0;                            ///< The newest command that the node said it has.
 
   [[nodiscard]] bool draining() const noexcept { return drain_ordered || drain_said; }
-  [[nodiscard]] bool admits() const noexcept { return !lost && !draining() && foreign == 0; }
-  [[nodiscard]] std::uint32_t cores_free() const noexcept {
-    return about.cores > cores_held ? about.cores - cores_held : 0;
+  [[nodiscard]] bool on_probation() const noexcept { return probation_end != Time{}; }
+  [[nodiscard]] bool admits() const noexcept {
+    return !lost && !cordoned && !draining() && !on_probation() && foreign == 0;
   }
-  [[nodiscard]] std::uint64_t memory_free() const noexcept {
-    return about.memory_bytes > memory_held ? about.memory_bytes - memory_held : 0;
+  [[nodiscard]] std::uint32_t count_of(Worker::State state) const noexcept {
+    return count[static_cast<std::size_t>(state)];
   }
-  /// What a worker of `cores` is counted with: as asked, or its cores' share of the node.
-  [[nodiscard]] std::uint64_t memory_for(std::uint32_t cores, std::uint64_t asked_bytes) const noexcept {
-    return asked_bytes > 0 ? asked_bytes : about.memory_bytes / about.cores * cores;
+  [[nodiscard]] Resources total() const noexcept { return {about.cores, about.gpus, about.memory_bytes}; }
+  [[nodiscard]] Resources free() const noexcept {
+    const auto left = [](auto have, auto gone) { return have > gone ? have - gone : 0; };
+    return {left(about.cores, held.cores), left(about.gpus, held.gpus),
+            left(about.memory_bytes, held.memory_bytes)};
   }
-
-  void hold(Worker& worker, LeaseId lease, std::uint32_t cores, std::uint64_t memory_bytes) noexcept {
-    worker.state = Worker::State::granted;
-    worker.lease = lease;
-    worker.cores = cores;
-    worker.memory_bytes = memory_bytes;
-    cores_held += cores;
-    memory_held += memory_bytes;
-  }
-  /// What the worker held is free; the worker itself is ready again, or the caller removes it.
-  void give_back(Worker& worker) noexcept {
-    cores_held -= worker.cores;
-    memory_held -= worker.memory_bytes;
-    foreign -= worker.foreign ? 1 : 0;
-    worker = Worker{.info = std::move(worker.info)};
+  /// What a worker is counted with: the memory as asked, or its cores' share of the node's.
+  [[nodiscard]] Resources counted(const api::LeaseRequest& request) const noexcept {
+    return {
+        request.cores, request.gpus,
+        request.memory_bytes > 0 ? request.memory_bytes : about.memory_bytes / about.cores * request.cores};
   }
 };
+
+/// As NodeInfo has it.
+[[nodiscard]] inline const char* state_name(const Node& node) noexcept {
+  if (node.lost) return "lost";
+  if (node.draining() || node.foreign > 0) return "draining";
+  if (node.cordoned) return "cordoned";
+  return node.on_probation() ? "probation" : "up";
+}
 
 }  // namespace sublet::lease

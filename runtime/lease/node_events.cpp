@@ -24,13 +24,12 @@ Result<Node*> LeaseTable::find_node(NodeId id) {
   return &found->second;
 }
 
-Result<NodeId> LeaseTable::register_node(const api::NodeRegistration& about, const SecretKey& key, Now now) {
+Result<NodeId> LeaseTable::register_node(const api::NodeRegistration& about, const SecretKey& key, Time now) {
   if (Status good = check(about); !good) return good.error();
   if (const auto known = names_.find(about.name); known != names_.end()) {
     const NodeId old = known->second;
-    if (!nodes_.at(old).lost) lose_node(nodes_.at(old), "registered again");
-    nodes_.erase(old);
-    names_.erase(known);
+    if (!nodes_.at(old).lost) lose_node(nodes_.at(old), "registered again", now);
+    forget_node(old);
   }
   if (nodes_.size() >= limits::nodes_max) {
     const auto lost =
@@ -39,44 +38,85 @@ Result<NodeId> LeaseTable::register_node(const api::NodeRegistration& about, con
       return Error(Errc::no_capacity,
                    std::to_string(nodes_.size()) + " nodes are registered: the most there may be");
     }
-    names_.erase(lost->second.about.name);
-    nodes_.erase(lost);
+    forget_node(lost->first);
   }
   const NodeId id = next_id_++;
   Node& node = nodes_[id];
   node.id = id;
   node.about = about;
   node.key = key;
-  node.heard = now.steady;
+  node.heard = now;
   names_[about.name] = id;
   heard_.emplace(node.heard, id);
+  total_ += node.total();
+  dirty_nodes_.insert(id);
+  obey_orders(node);
+  start_probation(node, now);
   changes_.events.push_back("node " + about.name + " registered as " + std::to_string(id) + " with " +
-                            std::to_string(about.cores) + " cores");
+                            std::to_string(about.cores) + " cores" +
+                            (node.on_probation() ? ", on probation: it was lost too often" : ""));
   return id;
 }
 
-Status LeaseTable::heartbeat(NodeId id, const api::Heartbeat& said, Now now) {
+/// What was ordered for the name holds for its new registration.
+void LeaseTable::obey_orders(Node& node) {
+  const auto orders = orders_.find(node.about.name);
+  if (orders == orders_.end()) return;
+  node.cordoned = orders->second.cordoned;
+  node.drain_ordered = orders->second.drained;
+  if (node.drain_ordered) command(node, {.kind = "drain"});
+}
+
+/// A node that was lost twice lately is not granted at once: each loss more doubles the wait.
+void LeaseTable::start_probation(Node& node, Time now) {
+  const auto flaps = flaps_.find(node.about.name);
+  if (flaps == flaps_.end()) return;
+  if (flaps->second.last + limits::flap_memory <= now) {
+    flaps_.erase(flaps);
+    return;
+  }
+  if (flaps->second.losses < limits::flaps_free_max + 1) return;
+  const std::uint32_t doublings = std::min(flaps->second.losses - limits::flaps_free_max - 1, 16U);
+  const std::chrono::milliseconds wait =
+      std::min(limits::probation_first * (1U << doublings), limits::probation_max);
+  node.probation_end = now + wait;
+  probations_.emplace(node.probation_end, node.id);
+  candidates_.update(node);
+}
+
+Result<bool> LeaseTable::heartbeat(NodeId id, const api::Heartbeat& said, Time now) {
   const Result<Node*> found = find_node(id);
   if (!found) return found.error();
-  if (Status good = check(said); !good) return good;
+  if (Status good = check(said); !good) return good.error();
   Node& node = **found;
   heard_.erase({node.heard, id});
-  node.heard = now.steady;
+  node.heard = std::max(node.heard, now);
   heard_.emplace(node.heard, id);
-  node.drain_said = said.draining;
   if (node.commands.size() > limits::node_commands_max) {
-    lose_node(node, "it does not take its commands");
+    lose_node(node, "it does not take its commands", now);
     return find_node(id).error();
   }
   note_ended(node, said);
+  if (!said.unchanged) {
+    hear_lists(node, said, now);
+  } else if (node.count_of(Worker::State::ending) > 0) {
+    for (auto& [worker_id, worker] : node.workers) {
+      if (worker.listed_ready) settle_ending(node, worker);
+    }
+  }
+  return !node.said_all;
+}
 
+void LeaseTable::hear_lists(Node& node, const api::Heartbeat& said, Time now) {
+  node.said_all = true;
+  node.drain_said = said.draining;
   std::set<WorkerId> present;
   for (const api::WorkerInfo& info : said.ready) present.insert(info.id);
   for (const api::Heartbeat::Serving& serving : said.serving) present.insert(serving.worker);
-  forget_absent(node, present);
+  forget_absent(node, present, now);
   for (const api::WorkerInfo& info : said.ready) hear_ready(node, info);
-  for (const api::Heartbeat::Serving& serving : said.serving) hear_serving(node, serving);
-  return {};
+  for (const api::Heartbeat::Serving& serving : said.serving) hear_serving(node, serving, now);
+  candidates_.update(node);
 }
 
 void LeaseTable::note_ended(const Node& node, const api::Heartbeat& said) {
@@ -87,43 +127,44 @@ void LeaseTable::note_ended(const Node& node, const api::Heartbeat& said) {
   }
 }
 
-void LeaseTable::forget_absent(Node& node, const std::set<WorkerId>& present) {
-  for (auto it = node.workers.begin(); it != node.workers.end();) {
-    if (present.contains(it->first)) {
-      ++it;
-      continue;
-    }
-    worker_gone(node, it->second, false);
-    it = node.workers.erase(it);
+void LeaseTable::forget_absent(Node& node, const std::set<WorkerId>& present, Time now) {
+  std::vector<WorkerId> absent;
+  for (const auto& [id, worker] : node.workers) {
+    if (!present.contains(id)) absent.push_back(id);
+  }
+  for (const WorkerId id : absent) {
+    worker_gone(node, node.workers.at(id), false, now);
+    remove_worker(node, id);
   }
 }
 
 void LeaseTable::hear_ready(Node& node, const api::WorkerInfo& info) {
-  const auto [at, fresh] = node.workers.try_emplace(info.id);
-  Worker& worker = at->second;
-  worker.info = info;
-  if (fresh) changes_.capacity = true;
-  // A granted worker stays granted: its client may be on the way, or this was written before the grant.
-  if (worker.state != Worker::State::ending || node.taken < worker.end_sequence) return;
-  if (++worker.heartbeats_since >= heartbeats_after_command) {
-    node.give_back(worker);
-    changes_.capacity = true;
-  }
+  Worker& worker = add_worker(node, info);
+  worker.listed_ready = true;
+  settle_ending(node, worker);
 }
 
-void LeaseTable::hear_serving(Node& node, const api::Heartbeat::Serving& serving) {
-  Worker& worker = node.workers[serving.worker];
-  if (worker.lease == serving.lease && worker.state == Worker::State::granted) {
-    worker.state = Worker::State::serving;
+/// A granted worker stays granted: its client may be on the way, or this was written before the grant.
+void LeaseTable::settle_ending(Node& node, Worker& worker) {
+  if (worker.state != Worker::State::ending || node.taken < worker.end_sequence) return;
+  if (++worker.heard_since >= heartbeats_after_command) give_back(node, worker);
+}
+
+void LeaseTable::hear_serving(Node& node, const api::Heartbeat::Serving& serving, Time now) {
+  Worker& worker = node.workers.contains(serving.worker)
+                       ? node.workers.at(serving.worker)
+                       : add_worker(node, {.id = serving.worker, .endpoints = {}});
+  worker.listed_ready = false;
+  if (worker.lease == serving.lease) {
+    if (worker.state == Worker::State::granted) set_state(node, worker, Worker::State::serving);
+    return;
   }
-  if (worker.lease == serving.lease) return;
   // It serves what was granted by nobody known: by a manager or a registration before this one.
-  worker_gone(node, worker, false);
-  worker.info.id = serving.worker;
-  worker.state = Worker::State::ending;
-  worker.lease = serving.lease;
+  worker_gone(node, worker, false, now);
   worker.foreign = true;
   ++node.foreign;
+  worker.lease = serving.lease;
+  set_state(node, worker, Worker::State::ending);
   const auto active = leases_.find(serving.lease);
   const bool lease_is_here =
       active != leases_.end() &&
@@ -136,49 +177,84 @@ void LeaseTable::hear_serving(Node& node, const api::Heartbeat::Serving& serving
 }
 
 /// Frees what the worker held and marks its place in an active lease. It is left as a ready one.
-void LeaseTable::worker_gone(Node& node, Worker& worker, bool with_node) {
-  const Worker was = worker;
-  node.give_back(worker);
-  changes_.capacity = changes_.capacity || was.lease != 0;
-  if (was.state != Worker::State::granted && was.state != Worker::State::serving) return;
-  Lease& lease = leases_.at(was.lease);
-  for (Place& place : lease.places) {
-    if (!place.live || place.node != node.id || place.worker != was.info.id) continue;
-    place.live = false;
-    lease.node_lost = lease.node_lost || with_node;
-    ++counts_.workers_lost;
+void LeaseTable::worker_gone(Node& node, Worker& worker, bool with_node, Time now) {
+  if (worker.state == Worker::State::granted || worker.state == Worker::State::serving) {
+    Lease& lease = leases_.at(worker.lease);
+    for (Place& place : lease.places) {
+      if (!place.live || place.node != node.id || place.worker != worker.info.id) continue;
+      vacate(lease, place, now);
+      lease.node_lost = lease.node_lost || with_node;
+      ++counts_.workers_lost;
+    }
   }
+  give_back(node, worker);
 }
 
-void LeaseTable::lose_node(Node& node, const std::string& why) {
-  for (auto& [id, worker] : node.workers) worker_gone(node, worker, true);
+void LeaseTable::lose_node(Node& node, const std::string& why, Time now) {
+  for (auto& [id, worker] : node.workers) worker_gone(node, worker, true, now);
   node.workers.clear();
+  node.ready.clear();
+  node.count = {};
   node.commands.clear();
   node.lost = true;
+  candidates_.remove(node.id);
   heard_.erase({node.heard, node.id});
+  if (node.on_probation()) probations_.erase({std::exchange(node.probation_end, {}), node.id});
+  total_ -= node.total();
+  dirty_nodes_.insert(node.id);
   ++counts_.nodes_lost;
+  Flaps& flaps = flaps_[node.about.name];
+  flaps.losses = flaps.last + limits::flap_memory > now ? flaps.losses + 1 : 1;
+  flaps.last = now;
   changes_.commands.insert(node.id);
   changes_.events.push_back("node " + node.about.name + " (" + std::to_string(node.id) + ") is lost: " + why);
 }
 
-Status LeaseTable::remove_node(NodeId id) {
+void LeaseTable::forget_node(NodeId id) {
+  names_.erase(nodes_.at(id).about.name);
+  dirty_nodes_.insert(id);
+  nodes_.erase(id);
+}
+
+Status LeaseTable::remove_node(NodeId id, Time now) {
   const Result<Node*> found = find_node(id);
   if (!found) return found.error();
-  lose_node(**found, "it has left");
+  const std::string name = (*found)->about.name;
+  const auto before = flaps_.find(name);
+  const std::optional<Flaps> flaps = before != flaps_.end() ? std::optional(before->second) : std::nullopt;
+  lose_node(**found, "it has left", now);
   --counts_.nodes_lost;  // It said so itself.
-  names_.erase((*found)->about.name);
-  nodes_.erase(id);
+  flaps_.erase(name);
+  if (flaps) flaps_[name] = *flaps;
+  forget_node(id);
   return {};
 }
 
-Result<api::NodeInfo> LeaseTable::set_draining(NodeId id, bool draining, Now now) {
+Result<api::NodeInfo> LeaseTable::set_draining(NodeId id, bool draining, Time now) {
   const Result<Node*> found = find_node(id);
   if (!found) return found.error();
   Node& node = **found;
   if (node.drain_ordered != draining) {
     node.drain_ordered = draining;
+    orders_[node.about.name].drained = draining;
+    dirty_orders_.insert(node.about.name);
     command(node, {.kind = draining ? "drain" : "undrain"});
     changes_.capacity = changes_.capacity || !draining;
+    candidates_.update(node);
+  }
+  return this->node(id, now);
+}
+
+Result<api::NodeInfo> LeaseTable::set_cordoned(NodeId id, bool cordoned, Time now) {
+  const Result<Node*> found = find_node(id);
+  if (!found) return found.error();
+  Node& node = **found;
+  if (node.cordoned != cordoned) {
+    node.cordoned = cordoned;
+    orders_[node.about.name].cordoned = cordoned;
+    dirty_orders_.insert(node.about.name);
+    changes_.capacity = changes_.capacity || !cordoned;
+    candidates_.update(node);
   }
   return this->node(id, now);
 }
@@ -194,9 +270,9 @@ std::uint64_t LeaseTable::command(Node& node, api::Command what) {
 void LeaseTable::tell_end(Node& node, LeaseId lease, const std::string& reason) {
   const std::uint64_t sequence = command(node, {.kind = "end_lease", .lease = lease, .reason = reason});
   for (auto& [id, worker] : node.workers) {
-    if (worker.lease != lease || worker.state == Worker::State::ending) continue;
-    worker.state = Worker::State::ending;
+    if (worker.lease != lease || worker.foreign || worker.state == Worker::State::ending) continue;
     worker.end_sequence = sequence;
+    set_state(node, worker, Worker::State::ending);
   }
 }
 
@@ -224,41 +300,44 @@ void LeaseTable::announce_function_to(NodeId id, const std::string& kind, Functi
   command(nodes_.at(id), {.kind = kind, .function = function});
 }
 
-void LeaseTable::forgive_silence(Now now) {
+void LeaseTable::forgive_silence(Time now) {
   heard_.clear();
   for (auto& [id, node] : nodes_) {
     if (node.lost) continue;
-    node.heard = now.steady;
+    node.heard = std::max(node.heard, now);
     heard_.emplace(node.heard, id);
   }
 }
 
-api::Nodes LeaseTable::nodes(Now now) const {
+api::Nodes LeaseTable::nodes(Time now) const {
   api::Nodes all;
   for (const auto& [id, node] : nodes_) all.nodes.push_back(*this->node(id, now));
   return all;
 }
 
-Result<api::NodeInfo> LeaseTable::node(NodeId id, Now now) const {
+Result<api::NodeInfo> LeaseTable::node(NodeId id, Time now) const {
   const auto found = nodes_.find(id);
   if (found == nodes_.end()) return Error(Errc::not_found, "there is no node " + std::to_string(id));
   const Node& node = found->second;
-  const auto silent = std::chrono::duration_cast<std::chrono::milliseconds>(now.steady - node.heard);
-  api::NodeInfo info{.node = id,
-                     .name = node.about.name,
-                     .state = node.lost       ? "lost"
-                              : node.admits() ? "up"
-                                              : "draining",
-                     .cores = node.about.cores,
-                     .cores_leased = node.cores_held,
-                     .memory_bytes = node.about.memory_bytes,
-                     .memory_leased = node.memory_held,
-                     .silent_ms = static_cast<std::uint64_t>(std::max<std::int64_t>(silent.count(), 0))};
-  for (const auto& [worker_id, worker] : node.workers) {
-    if (worker.state == Worker::State::ready) ++info.workers_ready;
-    if (worker.state == Worker::State::serving) ++info.workers_serving;
-  }
-  return info;
+  const auto ms = [](Time later, Time earlier) {
+    return later > earlier ? static_cast<std::uint64_t>(
+                                 std::chrono::ceil<std::chrono::milliseconds>(later - earlier).count())
+                           : 0;
+  };
+  return api::NodeInfo{.node = id,
+                       .name = node.about.name,
+                       .state = state_name(node),
+                       .cores = node.about.cores,
+                       .cores_leased = node.held.cores,
+                       .memory_bytes = node.about.memory_bytes,
+                       .memory_leased = node.held.memory_bytes,
+                       .workers_ready = node.count_of(Worker::State::ready),
+                       .workers_serving = node.count_of(Worker::State::serving),
+                       .gpus = node.about.gpus,
+                       .gpus_leased = node.held.gpus,
+                       .silent_ms = ms(now, node.heard),
+                       .probation_ms = node.on_probation() ? ms(node.probation_end, now) : 0,
+                       .version = node.about.version};
 }
 
 }  // namespace sublet::lease

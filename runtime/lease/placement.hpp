@@ -1,33 +1,61 @@
 #pragma once
 
 #include <map>
+#include <set>
 #include <string>
+#include <unordered_map>
+#include <utility>
 #include <vector>
 
-#include "runtime/base/result.hpp"
 #include "runtime/lease/node.hpp"
 
 namespace sublet::lease {
 
-/// What each of `workers` workers must have.
-struct Need {
-  std::uint32_t workers = 1;
-  std::uint32_t cores = 1;
-  std::uint64_t memory_bytes = 0;  ///< 0: the share of the cores.
+inline constexpr const char* placement_spread = "spread";
+inline constexpr const char* placement_pack = "pack";
+
+/// A lease request whose function has been looked up.
+struct Ask {
   FunctionId function = 0;
-  std::vector<std::string> transports;  ///< One of these at least; empty: any.
+  std::string function_name;  ///< "name@version"
+  api::LeaseRequest request;  ///< Its placement is stated.
+};
+
+/// The nodes that may be granted from, in order of their free cores, for each function that a ready worker
+/// has loaded (0: none). So that a grant need not look at every node.
+class Candidates {
+ public:
+  /// After every change of what the node admits, has free or has ready.
+  void update(const Node& node);
+  void remove(NodeId node);
+
+  using Order = std::set<std::pair<std::uint32_t, NodeId>>;  ///< Free cores first.
+  /// Nodes with a ready worker that has `function` loaded; null when there is none.
+  [[nodiscard]] const Order* with(FunctionId function) const;
+
+ private:
+  struct At {
+    std::uint32_t cores = 0;
+    std::vector<FunctionId> functions;
+  };
+  std::unordered_map<NodeId, At> at_;
+  std::map<FunctionId, Order> orders_;
 };
 
 struct Pick {
-  Node* node = nullptr;
-  Worker* worker = nullptr;
+  NodeId node = 0;
+  WorkerId worker = 0;
 };
 
-/// Chooses ready workers and changes nothing. A worker that has the function loaded comes first, then one
-/// that has none; one with another function never. Among nodes the one with most free cores comes first:
-/// a lease spread over the pool gets the most memory bandwidth and NIC for each worker, and loses the
-/// fewest workers when one node is taken back.
-/// @retval Errc::no_capacity What is missing, in numbers.
-[[nodiscard]] Result<std::vector<Pick>> place(std::map<NodeId, Node>& nodes, const Need& need);
+/// Chooses `workers` ready workers for the ask and changes nothing; fewer, when there is no room for all. A
+/// worker that has the function loaded comes first, then one that has none; one with another function
+/// never. Among nodes "spread" takes the one with most free cores: a lease over the whole pool gets the
+/// most memory bandwidth and NIC for each worker and loses the fewest workers when one node is taken back.
+/// "pack" takes the fullest node with room: large leases and jobs of the nodes' owner find whole nodes.
+[[nodiscard]] std::vector<Pick> place(const std::map<NodeId, Node>& nodes, const Candidates& candidates,
+                                      const Ask& ask, std::uint32_t workers);
+
+/// Whether the worker is reached over one of `transports`; no name: any will do.
+[[nodiscard]] bool offers(const api::WorkerInfo& worker, const std::vector<std::string>& transports);
 
 }  // namespace sublet::lease

@@ -21,16 +21,38 @@ void Service::add_function_routes(std::vector<control::Route>& routes) {
 }
 
 void Service::deploy_function(const Request& request, const Responder& responder) {
+  if (refuse_unwritable(responder)) return;
   const auto digest = request.headers.find("sublet-digest");
-  const Result<FunctionStore::Deployed> deployed =
-      functions_->deploy(request.parameters.at("name"), request.parameters.at("version"),
-                         digest != request.headers.end() ? digest->second : "", request.body);
-  if (!deployed) return responder.send(deployed.error());
-  if (deployed->fresh) {
-    log::info("deployed " + name_of(deployed->info) + " as function " + std::to_string(deployed->info.id));
-    table_.announce_function("fetch_function", deployed->info.id);
+  const Result<FunctionStore::Upload> upload =
+      functions_->begin(request.parameters.at("name"), request.parameters.at("version"),
+                        digest != request.headers.end() ? digest->second : "", request.body.size());
+  if (!upload) return responder.send(upload.error());
+  if (upload->known) return promise(responder, {.body = api::to_json(upload->info)});
+  const auto file = functions_->file_of(upload->info.id);
+  files_.post([this, responder, file, info = upload->info,
+               bytes = std::make_shared<const std::string>(request.body)] {
+    Status written = FunctionStore::write(file, info.digest, *bytes);
+    loop_.post([this, responder, info, written = std::move(written)] {
+      finish_deploy(info, written, responder);
+      settle();
+    });
+  });
+}
+
+void Service::finish_deploy(const api::FunctionInfo& info, const Status& written,
+                            const Responder& responder) {
+  if (!written) {
+    functions_->abandon(info);
+    return responder.send(written.error());
   }
-  responder.send({.status = deployed->fresh ? 201U : 200U, .body = api::to_json(deployed->info)});
+  functions_->finish(info);
+  pending_.functions.push_back(info);
+  log::info("deployed " + name_of(info) + " as function " + std::to_string(info.id));
+  table_.announce_function("fetch_function", info.id);
+  promise(responder, {.status = 201, .body = api::to_json(info)}, [this, info] {
+    pending_.functions_gone.push_back(info.id);
+    static_cast<void>(functions_->remove(info.id));
+  });
 }
 
 void Service::show_function(const Request& request, const Responder& responder) {
@@ -45,10 +67,12 @@ void Service::remove_function(const Request& request, const Responder& responder
     return responder.send(
         Error(Errc::busy, "active leases use " + name_of(*function) + "; release them first"));
   }
+  if (refuse_unwritable(responder)) return;
   if (Status removed = functions_->remove(function->id); !removed) return responder.send(removed.error());
+  pending_.functions_gone.push_back(function->id);
   log::info("removed " + name_of(*function));
   table_.announce_function("drop_function", function->id);
-  responder.send({.status = 204});
+  promise(responder, {.status = 204});
 }
 
 void Service::list_functions(const Request&, const Responder& responder) {
@@ -61,11 +85,25 @@ void Service::fetch_function(const Request& request, const Responder& responder)
   if (*id > UINT32_MAX) return responder.send(Error(Errc::not_found, "no function has this number"));
   const Result<api::FunctionInfo> function = functions_->info(static_cast<std::uint32_t>(*id));
   if (!function) return responder.send(function.error());
-  Result<std::shared_ptr<const std::string>> bytes = functions_->bytes(function->id);
-  if (!bytes) return responder.send(bytes.error());
-  responder.send({.content_type = "application/octet-stream",
-                  .headers = {{"Sublet-Digest", function->digest}},
-                  .shared_body = *bytes});
+  const auto send = [digest = function->digest](const Responder& to,
+                                                const Result<std::shared_ptr<const std::string>>& bytes) {
+    if (!bytes) return to.send(bytes.error());
+    to.send({.content_type = "application/octet-stream",
+             .headers = {{"Sublet-Digest", digest}},
+             .shared_body = *bytes});
+  };
+  if (const auto bytes = cached_[function->id].lock()) return send(responder, bytes);
+  readers_[function->id].push_back(responder);
+  if (readers_[function->id].size() > 1) return;  // One reads for all.
+  files_.post(
+      [this, send, id = function->id, file = functions_->file_of(function->id), size = function->bytes] {
+        const Result<std::shared_ptr<const std::string>> bytes = FunctionStore::read(file, size);
+        loop_.post([this, send, id, bytes] {
+          if (bytes) cached_[id] = *bytes;
+          for (const Responder& reader : std::exchange(readers_[id], {})) send(reader, bytes);
+          readers_.erase(id);
+        });
+      });
 }
 
 }  // namespace sublet::manager

@@ -1,3 +1,5 @@
+#include <algorithm>
+
 #include "runtime/base/limits.hpp"
 #include "runtime/base/log.hpp"
 #include "runtime/manager/requests.hpp"
@@ -16,51 +18,83 @@ void Service::add_lease_routes(std::vector<control::Route>& routes) {
 }
 
 void Service::grant_lease(const Request& request, const Responder& responder) {
+  if (refuse_unwritable(responder)) return;
   const Result<api::LeaseRequest> asked = api::from_json<api::LeaseRequest>(request.body);
   if (!asked) return responder.send(asked.error());
   const Result<api::FunctionInfo> function = functions_->resolve(asked->function);
   if (!function) return responder.send(function.error());
-  const lease::Ask ask{function->id, function->name + "@" + function->version, *asked};
-  grant_or_wait(responder, asked->wait_ms, [this, ask]() -> Result<api::LeaseGrant> {
-    if (auto still = functions_->info(ask.function); !still) return still.error();
-    return table_.grant(ask, now());
-  });
+  const auto ask = std::make_shared<const lease::Ask>(
+      lease::Ask{function->id, function->name + "@" + function->version, *asked});
+  grant_or_wait(asked->tenant, asked->wait_ms,
+                {.responder = responder,
+                 .attempt = [this, ask]() -> Result<api::LeaseGrant> {
+                   if (auto still = functions_->info(ask->function); !still) return still.error();
+                   return table_.grant(*ask, clock_.now());
+                 },
+                 .explain = [this, ask] { return table_.shortage(*ask, clock_.now()); }});
 }
 
 void Service::renew_lease(const Request& request, const Responder& responder) {
+  if (refuse_unwritable(responder)) return;
   const Result<std::uint64_t> id = id_of(request);
   if (!id) return responder.send(id.error());
   const Result<api::RenewRequest> asked = api::from_json<api::RenewRequest>(request.body);
   if (!asked) return responder.send(asked.error());
-  send_json(responder, table_.renew(*id, asked->ttl_ms, now()));
+  const Result<api::LeaseGrant> renewed = table_.renew(*id, asked->ttl_ms, clock_.now());
+  if (!renewed) return responder.send(renewed.error());
+  promise_lease(responder, {.body = api::to_json(*renewed)});
 }
 
 void Service::replace_worker(const Request& request, const Responder& responder) {
+  if (refuse_unwritable(responder)) return;
   const Result<std::uint64_t> id = id_of(request);
   if (!id) return responder.send(id.error());
   const Result<api::ReplaceRequest> asked = api::from_json<api::ReplaceRequest>(request.body);
   if (!asked) return responder.send(asked.error());
-  grant_or_wait(responder, asked->wait_ms, [this, lease = *id, node = asked->node, worker = asked->worker] {
-    return table_.replace(lease, node, worker, now());
-  });
+  grant_or_wait(
+      "", asked->wait_ms,
+      {.responder = responder,
+       .attempt = [this, lease = *id, node = asked->node,
+                   worker = asked->worker] { return table_.replace(lease, node, worker, clock_.now()); },
+       .explain = [this, lease = *id] { return table_.shortage(lease, clock_.now()); },
+       .replacement = true});
 }
 
 void Service::release_lease(const Request& request, const Responder& responder) {
   const Result<std::uint64_t> id = id_of(request);
   if (!id) return responder.send(id.error());
-  send_json(responder, table_.end(*id, "released"));
+  const Result<api::LeaseInfo> ended = table_.end(*id, "released", clock_.now());
+  if (!ended) return responder.send(ended.error());
+  promise_lease(responder, {.body = api::to_json(*ended)});
 }
 
 void Service::revoke_lease(const Request& request, const Responder& responder) {
   const Result<std::uint64_t> id = id_of(request);
   if (!id) return responder.send(id.error());
-  const Result<api::LeaseInfo> ended = table_.end(*id, "revoked");
+  const Result<api::LeaseInfo> ended = table_.end(*id, "revoked", clock_.now());
   if (ended && ended->reason == "revoked") log::info("lease " + std::to_string(*id) + " is revoked");
-  send_json(responder, ended);
+  if (!ended) return responder.send(ended.error());
+  promise_lease(responder, {.body = api::to_json(*ended)});
 }
 
-void Service::list_leases(const Request&, const Responder& responder) {
-  responder.send({.body = api::to_json(table_.leases())});
+void Service::list_leases(const Request& request, const Responder& responder) {
+  lease::LeaseFilter filter;
+  for (const auto& [key, value] : request.query) {
+    if (key == "tenant") {
+      filter.tenant = value;
+    } else if (key == "state" && (value == "active" || value == "ended")) {
+      filter.state = value;
+    } else if (key == "before" || key == "limit") {
+      const Result<std::uint64_t> number = parse_number(value, key.c_str());
+      if (!number) return responder.send(number.error());
+      if (key == "before") filter.before = *number;
+      if (key == "limit") filter.limit = std::min<std::uint64_t>(*number, limits::lease_list_max);
+    } else {
+      return responder.send(
+          Error(Errc::invalid_argument, "the query takes tenant, state (active or ended), before and limit"));
+    }
+  }
+  responder.send({.body = api::to_json(table_.leases(filter))});
 }
 
 void Service::show_lease(const Request& request, const Responder& responder) {

@@ -17,6 +17,8 @@ namespace {
 constexpr int exit_usage = 2;
 // For the answers of shut_down() to leave the sockets.
 constexpr std::chrono::milliseconds last_answers{50};
+// A disk that does not take the last transaction within this does not keep the program.
+constexpr std::chrono::milliseconds last_write{5000};
 
 /// One descriptor a connection: the soft limit of most systems is far below what a site needs.
 void raise_descriptor_limit() {
@@ -34,9 +36,9 @@ Status run(const Options& options) {
   control::EventLoop loop;
   Result<std::unique_ptr<StateDir>> state = StateDir::open(options.state_dir);
   if (!state) return state.error();
-  Result<std::unique_ptr<FunctionStore>> functions = FunctionStore::open((*state)->path() / "functions");
-  if (!functions) return functions.error();
-  Service service(loop, *std::move(functions));
+  Result<std::unique_ptr<Service>> opened = Service::open(loop, (*state)->path(), {});
+  if (!opened) return opened.error();
+  Service& service = **opened;
   if (options.print_routes) {
     print_routes(service.routes());
     return {};
@@ -48,8 +50,8 @@ Status run(const Options& options) {
   const std::string port = std::to_string((*server)->port());
   loop.on_signals({SIGINT, SIGTERM}, [&](int signal) {
     log::info("ending on signal " + std::to_string(signal));
-    service.shut_down();
-    loop.after(last_answers, [&] { loop.stop(); });
+    service.shut_down([&] { loop.after(last_answers, [&] { loop.stop(); }); });
+    loop.after(last_write, [&] { loop.stop(); });
   });
   if (!options.port_file.empty()) {
     if (Status written = write_whole(options.port_file, port + "\n"); !written) return written;

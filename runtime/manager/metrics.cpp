@@ -28,7 +28,9 @@ std::string seconds(std::uint64_t microseconds) {
 }
 
 void nodes_and_workers(std::string& out, const lease::LeaseTable& table) {
-  Labelled nodes{{label("state", "up"), 0}, {label("state", "draining"), 0}, {label("state", "lost"), 0}};
+  Labelled nodes;
+  for (const char* state : {"up", "cordoned", "draining", "probation", "lost"})
+    nodes[label("state", state)] = 0;
   Labelled workers{{label("state", "ready"), 0},
                    {label("state", "granted"), 0},
                    {label("state", "serving"), 0},
@@ -36,13 +38,11 @@ void nodes_and_workers(std::string& out, const lease::LeaseTable& table) {
   constexpr std::array names{"ready", "granted", "serving", "ending"};
   Labelled cores{{label("state", "total"), 0}, {label("state", "leased"), 0}};
   for (const auto& [id, node] : table.state()) {
-    ++nodes[label("state", node.lost ? "lost" : node.draining() ? "draining" : "up")];
-    for (const auto& [worker_id, worker] : node.workers) {
-      ++workers[label("state", names.at(static_cast<std::size_t>(worker.state)))];
-    }
+    ++nodes[label("state", lease::state_name(node))];
+    for (std::size_t i = 0; i < names.size(); ++i) workers[label("state", names.at(i))] += node.count.at(i);
     if (node.lost) continue;
     cores[label("state", "total")] += node.about.cores;
-    cores[label("state", "leased")] += node.cores_held;
+    cores[label("state", "leased")] += node.held.cores;
   }
   family(out, "sublet_nodes", "gauge", "Registered nodes by state.", nodes);
   family(out, "sublet_workers", "gauge", "Workers of the nodes by state.", workers);
@@ -63,7 +63,13 @@ void Metrics::time_grant(std::chrono::microseconds took) {
   grants_us_ += value;
 }
 
-std::string Metrics::text(const lease::LeaseTable& table, std::size_t waiting, std::size_t functions) const {
+void Metrics::count_write(std::chrono::microseconds took, bool written) {
+  ++(written ? writes_ : writes_failed_);
+  writes_us_ += static_cast<std::uint64_t>(std::max<std::int64_t>(took.count(), 0));
+}
+
+std::string Metrics::text(const lease::LeaseTable& table, std::size_t waiting, std::size_t functions,
+                          bool writable) const {
   std::string out;
   const lease::Counts& counts = table.counts();
   nodes_and_workers(out, table);
@@ -89,6 +95,14 @@ std::string Metrics::text(const lease::LeaseTable& table, std::size_t waiting, s
          {{"", counts.nodes_lost}});
   family(out, "sublet_workers_lost_total", "counter", "Workers lost to active leases.",
          {{"", counts.workers_lost}});
+  family(out, "sublet_state_writable", "gauge", "1 while the state can be written.",
+         {{"", writable ? 1 : 0}});
+  family(out, "sublet_state_writes_total", "counter", "Transactions by result.",
+         {{label("result", "written"), writes_}, {label("result", "failed"), writes_failed_}});
+  out +=
+      "# HELP sublet_state_write_seconds_total Time that transactions took.\n# TYPE "
+      "sublet_state_write_seconds_total counter\nsublet_state_write_seconds_total " +
+      seconds(writes_us_) + "\n";
   Labelled refusals;
   for (const auto& [code, count] : refusals_) refusals[label("error", code)] = count;
   family(out, "sublet_refusals_total", "counter", "Lease requests and replacements refused, by error.",

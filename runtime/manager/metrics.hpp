@@ -18,9 +18,11 @@ class Metrics {
   void count_request(const std::string& method, const std::string& route, unsigned status);
   void count_refusal(Errc code) { ++refusals_[std::string(name(code))]; }
   void time_grant(std::chrono::microseconds took);
+  /// One transaction, from its begin to its end on the disk.
+  void count_write(std::chrono::microseconds took, bool written);
 
-  [[nodiscard]] std::string text(const lease::LeaseTable& table, std::size_t waiting,
-                                 std::size_t functions) const;
+  [[nodiscard]] std::string text(const lease::LeaseTable& table, std::size_t waiting, std::size_t functions,
+                                 bool writable) const;
 
  private:
   // Upper bounds in microseconds; a last bucket has the rest.
@@ -31,6 +33,9 @@ class Metrics {
   std::map<std::string, std::uint64_t> refusals_;
   std::array<std::uint64_t, bounds_us.size() + 1> grants_{};
   std::uint64_t grants_us_ = 0;
+  std::uint64_t writes_ = 0;
+  std::uint64_t writes_us_ = 0;
+  std::uint64_t writes_failed_ = 0;
 };
 
 }  // namespace sublet::manager

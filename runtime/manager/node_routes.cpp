@@ -1,3 +1,4 @@
+#include <iterator>
 #include <span>
 
 #include "runtime/base/digest.hpp"
@@ -16,30 +17,40 @@ void Service::add_node_routes(std::vector<control::Route>& routes) {
   add(routes, "GET", "/v1/nodes/{id}/commands", 0, &Service::commands);
   add(routes, "POST", "/v1/nodes/{id}/drain", limits::json_body_bytes_max, &Service::drain_node);
   add(routes, "POST", "/v1/nodes/{id}/undrain", limits::json_body_bytes_max, &Service::undrain_node);
+  add(routes, "POST", "/v1/nodes/{id}/cordon", limits::json_body_bytes_max, &Service::cordon_node);
+  add(routes, "POST", "/v1/nodes/{id}/uncordon", limits::json_body_bytes_max, &Service::uncordon_node);
 }
 
 void Service::register_node(const Request& request, const Responder& responder) {
+  if (refuse_unwritable(responder)) return;
   const Result<api::NodeRegistration> about = api::from_json<api::NodeRegistration>(request.body);
   if (!about) return responder.send(about.error());
   SecretKey key{};
   fill_random(key);
-  const Result<lease::NodeId> id = table_.register_node(*about, key, now());
+  const Result<lease::NodeId> id = table_.register_node(*about, key, clock_.now());
   if (!id) return responder.send(id.error());
   for (const api::FunctionInfo& function : functions_->list().functions) {
     table_.announce_function_to(*id, "fetch_function", function.id);
   }
-  const api::NodeRegistered answer{
-      *id, to_hex(key), static_cast<std::uint64_t>(limits::node_heartbeat.count()), unix_time_ms()};
-  responder.send({.status = 201, .body = api::to_json(answer)});
+  const api::NodeRegistered answer{*id, to_hex(key),
+                                   static_cast<std::uint64_t>(limits::node_heartbeat.count()),
+                                   lease::to_ms(clock_.now())};
+  promise(responder, {.status = 201, .body = api::to_json(answer)},
+          [this, node = *id] { static_cast<void>(table_.remove_node(node, clock_.now())); });
 }
 
 void Service::heartbeat(const Request& request, const Responder& responder) {
   const Result<std::uint64_t> id = id_of(request);
   if (!id) return responder.send(id.error());
-  const Result<api::Heartbeat> said = api::from_json<api::Heartbeat>(request.body);
+  Result<api::Heartbeat> said = api::from_json<api::Heartbeat>(request.body);
   if (!said) return responder.send(said.error());
-  if (Status heard = table_.heartbeat(*id, *said, now()); !heard) return responder.send(heard.error());
-  responder.send({.body = api::to_json(api::HeartbeatAnswer{.time_ms = unix_time_ms(), .resend = true})});
+  const Result<bool> resend = table_.heartbeat(*id, *said, clock_.now());
+  if (!resend) return responder.send(resend.error());
+  control::HttpReply reply{.body = api::to_json(api::HeartbeatAnswer{lease::to_ms(clock_.now()), *resend})};
+  // The node forgets what it has accounted for once it is answered.
+  if (said->usage.empty() && said->ended.empty()) return responder.send(std::move(reply));
+  std::move(said->usage.begin(), said->usage.end(), std::back_inserter(pending_.usage));
+  promise(responder, std::move(reply));
 }
 
 void Service::commands(const Request& request, const Responder& responder) {
@@ -69,30 +80,51 @@ void Service::commands(const Request& request, const Responder& responder) {
 void Service::remove_node(const Request& request, const Responder& responder) {
   const Result<std::uint64_t> id = id_of(request);
   if (!id) return responder.send(id.error());
-  if (Status removed = table_.remove_node(*id); !removed) return responder.send(removed.error());
-  responder.send({.status = 204});
+  if (Status removed = table_.remove_node(*id, clock_.now()); !removed)
+    return responder.send(removed.error());
+  promise(responder, {.status = 204});
 }
 
 void Service::list_nodes(const Request&, const Responder& responder) {
-  responder.send({.body = api::to_json(table_.nodes(now()))});
+  responder.send({.body = api::to_json(table_.nodes(clock_.now()))});
 }
 
 void Service::show_node(const Request& request, const Responder& responder) {
   const Result<std::uint64_t> id = id_of(request);
   if (!id) return responder.send(id.error());
-  send_json(responder, table_.node(*id, now()));
+  send_json(responder, table_.node(*id, clock_.now()));
 }
 
 void Service::drain_node(const Request& request, const Responder& responder) {
   const Result<std::uint64_t> id = id_of(request);
   if (!id) return responder.send(id.error());
-  send_json(responder, table_.set_draining(*id, true, now()));
+  const Result<api::NodeInfo> node = table_.set_draining(*id, true, clock_.now());
+  if (!node) return responder.send(node.error());
+  promise(responder, {.body = api::to_json(*node)});
 }
 
 void Service::undrain_node(const Request& request, const Responder& responder) {
   const Result<std::uint64_t> id = id_of(request);
   if (!id) return responder.send(id.error());
-  send_json(responder, table_.set_draining(*id, false, now()));
+  const Result<api::NodeInfo> node = table_.set_draining(*id, false, clock_.now());
+  if (!node) return responder.send(node.error());
+  promise(responder, {.body = api::to_json(*node)});
+}
+
+void Service::cordon_node(const Request& request, const Responder& responder) {
+  const Result<std::uint64_t> id = id_of(request);
+  if (!id) return responder.send(id.error());
+  const Result<api::NodeInfo> node = table_.set_cordoned(*id, true, clock_.now());
+  if (!node) return responder.send(node.error());
+  promise(responder, {.body = api::to_json(*node)});
+}
+
+void Service::uncordon_node(const Request& request, const Responder& responder) {
+  const Result<std::uint64_t> id = id_of(request);
+  if (!id) return responder.send(id.error());
+  const Result<api::NodeInfo> node = table_.set_cordoned(*id, false, clock_.now());
+  if (!node) return responder.send(node.error());
+  promise(responder, {.body = api::to_json(*node)});
 }
 
 }  // namespace sublet::manager

@@ -1,5 +1,8 @@
 #include "runtime/manager/service.hpp"
 
+#include <algorithm>
+#include <fstream>
+
 #include "runtime/base/limits.hpp"
 #include "runtime/base/log.hpp"
 
@@ -9,20 +12,59 @@ namespace {
 constexpr std::chrono::milliseconds tick_period{50};
 // A tick this late means that the manager itself was stopped or busy, and heartbeats wait in its sockets.
 constexpr std::chrono::milliseconds tick_late{1000};
-// Bounds the work of one change when many requests wait and the first ones do not fit.
-constexpr int misfits_max = 32;
-
-// Ids start at the clock's time, so that a manager started later starts higher; 64 ids a millisecond keep
-// them below 2^53, which every JSON reader has.
+// Ids start at the clock's time, so that even a manager with a new state directory starts above what its
+// predecessor gave out; 64 ids a millisecond keep them below 2^53, which every JSON reader has.
 constexpr std::uint64_t ids_per_ms = 64;
+
+std::string boot_id() {
+  std::ifstream file("/proc/sys/kernel/random/boot_id");
+  std::string id;
+  std::getline(file, id);
+  return id;
+}
 
 }  // namespace
 
-Service::Service(control::EventLoop& loop, std::unique_ptr<FunctionStore> functions)
-    : loop_(loop), functions_(std::move(functions)), table_(unix_time_ms() * ids_per_ms) {}
+Result<std::unique_ptr<Service>> Service::open(control::EventLoop& loop,
+                                               const std::filesystem::path& state_dir, lease::Policy policy) {
+  Result<std::unique_ptr<Store>> store = Store::open(state_dir / "sublet.db");
+  if (!store) return store.error();
+  Result<Loaded> loaded = (*store)->load();
+  if (!loaded) return loaded.error();
+  const std::string boot = boot_id();
+  const SiteClock clock = SiteClock::resume(
+      !boot.empty() && boot == loaded->boot_id, loaded->clock, loaded->last,
+      std::chrono::time_point_cast<std::chrono::nanoseconds>(std::chrono::system_clock::now()),
+      SteadyClock::now());
+  if (Status set = (*store)->set_clock(boot, clock.offset()); !set) return set.error();
+  (*store)->keep_ended(limits::usage_leases_max);
+  Result<std::unique_ptr<FunctionStore>> functions =
+      FunctionStore::open(state_dir / "functions", loaded->functions, loaded->next_function);
+  if (!functions) return functions.error();
+  for (const std::string& name : (*functions)->damaged()) {
+    log::error("the bytes of " + name + " are gone from the state directory; deploy it again");
+  }
+  return std::unique_ptr<Service>(new Service(
+      loop, {*std::move(store), *std::move(functions), clock, *std::move(loaded), std::move(policy)}));
+}
 
-lease::Now Service::now() {
-  return {SteadyClock::now(), unix_time_ms()};
+Service::Service(control::EventLoop& loop, Parts parts)
+    : loop_(loop),
+      store_(std::move(parts.store)),
+      functions_(std::move(parts.functions)),
+      clock_(parts.clock),
+      table_(std::max(parts.loaded.next_id, lease::to_ms(clock_.now()) * ids_per_ms),
+             std::move(parts.policy)),
+      started_(clock_.now()) {
+  store_->on_synced([this](std::uint64_t writes, const Status& synced) {
+    loop_.post([this, writes, synced] { on_synced(writes, synced); });
+  });
+  const std::size_t nodes = parts.loaded.saved.nodes.size();
+  table_.restore(std::move(parts.loaded.saved), started_, limits::restart_grace);
+  if (nodes + table_.active() > 0) {
+    log::info("took up " + std::to_string(nodes) + " nodes and " + std::to_string(table_.active()) +
+              " leases");
+  }
 }
 
 void Service::add(std::vector<control::Route>& routes, std::string method, std::string pattern,
@@ -40,6 +82,7 @@ std::vector<control::Route> Service::routes() {
   add_node_routes(routes);
   add_lease_routes(routes);
   add_function_routes(routes);
+  add_usage_routes(routes);
   add_service_routes(routes);
   return routes;
 }
@@ -62,15 +105,16 @@ void Service::start() {
 }
 
 void Service::tick() {
-  const lease::Now time = now();
-  if (time.steady - ticked_ > tick_late) {
+  const TimePoint steady = SteadyClock::now();
+  const lease::Time time = clock_.at(steady);
+  if (steady - ticked_ > tick_late) {
     log::warning(
         "away for " +
-        std::to_string(std::chrono::duration_cast<std::chrono::milliseconds>(time.steady - ticked_).count()) +
+        std::to_string(std::chrono::duration_cast<std::chrono::milliseconds>(steady - ticked_).count()) +
         " ms; no node is lost for that");
     table_.forgive_silence(time);
   }
-  ticked_ = time.steady;
+  ticked_ = steady;
   table_.tick(time);
   end_overdue();
   settle();
@@ -83,32 +127,16 @@ void Service::settle() {
     if (const auto poll = polls_.find(node); poll != polls_.end()) answer_poll(poll);
   }
   if (changes.capacity) try_waiters();
-}
-
-void Service::try_waiters() {
-  int misfits = 0;
-  for (auto it = waiters_.begin(); it != waiters_.end() && misfits < misfits_max;) {
-    const Result<api::LeaseGrant> grant = it->attempt();
-    if (!grant && grant.error().code() == Errc::no_capacity) {
-      ++misfits;
-      ++it;
-      continue;
-    }
-    answer_grant(it->responder, grant, it->arrived);
-    it = waiters_.erase(it);
-  }
+  if (anything_to_write() || !promises_.empty() || unwritable_) write_soon();
 }
 
 void Service::end_overdue() {
-  const TimePoint time = SteadyClock::now();
-  for (auto it = waiters_.begin(); it != waiters_.end();) {
-    if (it->deadline > time) {
-      ++it;
-      continue;
-    }
-    answer_grant(it->responder, it->attempt(), it->arrived);
-    it = waiters_.erase(it);
+  for (const std::uint64_t number : waiting_.take_overdue(clock_.now())) {
+    const auto waiter = waiters_.find(number);
+    static_cast<void>(try_grant(waiter->second, true));
+    waiters_.erase(waiter);
   }
+  const TimePoint time = SteadyClock::now();
   for (auto it = polls_.begin(); it != polls_.end();) {
     const auto poll = it++;
     if (poll->second.deadline <= time) answer_poll(poll);
@@ -123,58 +151,18 @@ void Service::answer_poll(std::map<lease::NodeId, Poll>::iterator poll) {
   responder.send({.body = api::to_json(*commands)});
 }
 
-void Service::grant_or_wait(const Responder& responder, std::uint64_t wait_ms, Attempt attempt) {
-  const TimePoint arrived = SteadyClock::now();
-  const std::chrono::milliseconds wait_max = limits::lease_wait_max;
-  if (wait_ms > static_cast<std::uint64_t>(wait_max.count())) {
-    return responder.send(
-        Error(Errc::invalid_argument, "wait_ms must be at most " + std::to_string(wait_max.count())));
-  }
-  const Result<api::LeaseGrant> grant = attempt();
-  if (grant || grant.error().code() != Errc::no_capacity || wait_ms == 0) {
-    return answer_grant(responder, grant, arrived);
-  }
-  if (waiters_.size() >= limits::lease_waiters_max) {
-    return answer_grant(responder,
-                        Error(Errc::queue_full, "too many requests wait already; " + grant.error().detail()),
-                        arrived);
-  }
-  const std::uint64_t number = next_number_++;
-  waiters_.push_back(
-      {number, responder, std::move(attempt), arrived, arrived + std::chrono::milliseconds(wait_ms)});
-  responder.on_gone(
-      [this, number] { waiters_.remove_if([&](const Waiter& waiter) { return waiter.number == number; }); });
-}
-
-void Service::answer_grant(const Responder& responder, const Result<api::LeaseGrant>& grant,
-                           TimePoint arrived) {
-  if (!grant) {
-    metrics_.count_refusal(grant.error().code());
-    return responder.send(grant.error());
-  }
-  metrics_.time_grant(std::chrono::duration_cast<std::chrono::microseconds>(SteadyClock::now() - arrived));
-  responder.send({.status = 201, .body = api::to_json(*grant)});
-}
-
-void Service::shut_down() {
-  closing_ = true;
-  const Error ending(Errc::unavailable, "the manager is ending");
-  for (const Waiter& waiter : waiters_) waiter.responder.send(ending);
-  waiters_.clear();
-  for (const auto& [node, poll] : polls_) poll.responder.send(ending);
-  polls_.clear();
-}
-
 void Service::health(const Request&, const Responder& responder) {
-  responder.send({.body = R"({"status":"ok"})"});
+  responder.send({.body = api::to_json(api::Health{"ok", SUBLET_VERSION, lease::to_ms(clock_.now()),
+                                                   lease::to_ms(started_)})});
 }
 
 void Service::ready(const Request&, const Responder& responder) {
+  if (refuse_unwritable(responder)) return;
   responder.send({.body = R"({"status":"ok"})"});
 }
 
 void Service::show_metrics(const Request&, const Responder& responder) {
-  responder.send({.body = metrics_.text(table_, waiters_.size(), functions_->list().functions.size()),
+  responder.send({.body = metrics_.text(table_, waiting_.size(), functions_->size(), !unwritable_),
                   .content_type = "text/plain; version=0.0.4"});
 }
 

@@ -56,8 +56,7 @@ class Simulation {
 
   void step() {
     const auto time = std::chrono::milliseconds(below(400));
-    now_.steady += time;
-    now_.unix_ms += static_cast<std::uint64_t>(time.count());
+    now_ += time;
     Agent& agent = agents_[below(static_cast<std::uint32_t>(agents_.size()))];
     switch (below(14)) {
       case 0:
@@ -124,7 +123,7 @@ class Simulation {
       if (agent.silent) continue;
       if (agent.sent.empty()) agent.sent.push_back(truth(agent));
       if (below(2) == 0) continue;
-      const Status heard = table_.heartbeat(agent.id, agent.sent.front(), now_);
+      const Result<bool> heard = table_.heartbeat(agent.id, agent.sent.front(), now_);
       agent.sent.pop_front();
       if (!heard) {
         REQUIRE(heard.error().code() == Errc::not_found);
@@ -180,7 +179,8 @@ class Simulation {
   /// A client reaches a worker that it was granted; the worker asks its agent, which knows what has ended.
   void connect() {
     Client* client = some_client();
-    if (client == nullptr || client->grant.workers.empty() || client->grant.expiry_ms <= now_.unix_ms) return;
+    if (client == nullptr || client->grant.workers.empty() || client->grant.expiry_ms <= lease::to_ms(now_))
+      return;
     const auto& granted =
         client->grant.workers[below(static_cast<std::uint32_t>(client->grant.workers.size()))];
     for (Agent& agent : agents_) {
@@ -200,7 +200,7 @@ class Simulation {
     const std::uint64_t id = client->grant.lease;
     if (below(2) == 0) end_connections(id);
     const char* reason = below(2) == 0 ? "released" : "revoked";
-    const Result<api::LeaseInfo> ended = table_.end(id, reason);
+    const Result<api::LeaseInfo> ended = table_.end(id, reason, now_);
     if (ended) REQUIRE(ended->state == "ended");
     clients_.erase(id);
   }
@@ -270,8 +270,8 @@ class Simulation {
         memory += worker.memory_bytes;
         if (worker.state == lease::Worker::State::ready) REQUIRE((worker.lease == 0 && worker.cores == 0));
       }
-      REQUIRE(held == node.cores_held);
-      REQUIRE(memory == node.memory_held);
+      REQUIRE(held == node.held.cores);
+      REQUIRE(memory == node.held.memory_bytes);
       REQUIRE(held <= node.about.cores);
       if (node.lost) REQUIRE(node.workers.empty());
     }
@@ -299,7 +299,7 @@ class Simulation {
 
   std::mt19937_64 random_;
   lease::LeaseTable table_{1};
-  lease::Now now_{TimePoint(std::chrono::hours(1)), 1'000'000};
+  lease::Time now_{std::chrono::hours(1)};
   std::vector<Agent> agents_;
   std::map<std::uint64_t, Client> clients_;
   std::map<std::uint64_t, std::set<std::uint64_t>> ended_at_;  // Leases whose end each node has heard.

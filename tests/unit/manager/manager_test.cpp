@@ -22,9 +22,22 @@ struct Store {
   std::unique_ptr<StateDir> state = StateDir::open("").value();
   std::unique_ptr<FunctionStore> functions = FunctionStore::open(state->path() / "functions").value();
 
-  Result<FunctionStore::Deployed> deploy(const std::string& name, const std::string& version,
-                                         const std::string& bytes) {
-    return functions->deploy(name, version, digest_of(bytes), bytes);
+  Result<api::FunctionInfo> deploy(const std::string& name, const std::string& version,
+                                   const std::string& bytes) {
+    const Result<FunctionStore::Upload> upload =
+        functions->begin(name, version, digest_of(bytes), bytes.size());
+    if (!upload) return upload.error();
+    if (upload->known) return upload->info;
+    const Status written =
+        FunctionStore::write(functions->file_of(upload->info.id), upload->info.digest, bytes);
+    if (!written) return written.error();
+    functions->finish(upload->info);
+    return upload->info;
+  }
+  Result<std::shared_ptr<const std::string>> bytes(std::uint32_t id) {
+    const Result<api::FunctionInfo> info = functions->info(id);
+    if (!info) return info.error();
+    return FunctionStore::read(functions->file_of(id), info->bytes);
   }
 };
 
@@ -37,14 +50,39 @@ Result<manager::CommandLine> parse(std::vector<const char*> arguments) {
 
 TEST_CASE("a version's bytes never change") {
   Store store;
-  const FunctionStore::Deployed first = store.deploy("f", "1", "bytes").value();
-  REQUIRE(first.fresh);
-  REQUIRE(first.info.id == 1);
-  const FunctionStore::Deployed again = store.deploy("f", "1", "bytes").value();
-  REQUIRE_FALSE(again.fresh);
-  REQUIRE(again.info.id == 1);
+  REQUIRE(store.deploy("f", "1", "bytes")->id == 1);
+  REQUIRE(store.functions->begin("f", "1", digest_of("bytes"), 5)->known);
   REQUIRE(store.deploy("f", "1", "other").error().code() == Errc::already_exists);
-  REQUIRE(*store.functions->bytes(1).value() == "bytes");
+  REQUIRE(*store.bytes(1).value() == "bytes");
+}
+
+TEST_CASE("two uploads of one version do not mix") {
+  Store store;
+  const FunctionStore::Upload first = store.functions->begin("f", "1", digest_of("a"), 1).value();
+  REQUIRE(store.functions->begin("f", "1", digest_of("a"), 1).error().code() == Errc::busy);
+  store.functions->abandon(first.info);
+  REQUIRE(store.functions->info(first.info.id).error().code() == Errc::not_found);
+  REQUIRE(store.deploy("f", "1", "b").ok());
+}
+
+TEST_CASE("a restarted store has what was deployed, tidies up and says what is damaged") {
+  Store store;
+  const auto directory = store.state->path() / "functions";
+  REQUIRE(store.deploy("f", "1", "a").ok());
+  REQUIRE(store.deploy("g", "1", "b").ok());
+  REQUIRE(store.deploy("h", "1", "c").ok());
+  REQUIRE(store.functions->remove(3).ok());
+  std::filesystem::remove(directory / "2");
+  std::ofstream(directory / "3") << "of no function";
+  const auto deployed = store.functions->list().functions;
+  store.functions = FunctionStore::open(directory, deployed, 4).value();
+  REQUIRE(*store.bytes(1).value() == "a");
+  REQUIRE(store.functions->damaged() == std::vector<std::string>{"g@1"});
+  REQUIRE_FALSE(std::filesystem::exists(directory / "3"));
+  REQUIRE(store.bytes(2).error().code() == Errc::io_error);
+  REQUIRE(store.deploy("g", "1", "b")->id == 2);  // Whole again, under its number.
+  REQUIRE(*store.bytes(2).value() == "b");
+  REQUIRE(store.deploy("i", "1", "d")->id == 4);
 }
 
 TEST_CASE("a name alone means the version deployed last") {
@@ -62,9 +100,9 @@ TEST_CASE("a removed function's number is not used again") {
   Store store;
   REQUIRE(store.deploy("f", "1", "a").ok());
   REQUIRE(store.functions->remove(1).ok());
-  REQUIRE(store.functions->bytes(1).error().code() == Errc::not_found);
+  REQUIRE(store.bytes(1).error().code() == Errc::not_found);
   REQUIRE(store.functions->remove(1).error().code() == Errc::not_found);
-  REQUIRE(store.deploy("f", "1", "changed")->info.id == 2);
+  REQUIRE(store.deploy("f", "1", "changed")->id == 2);
 }
 
 TEST_CASE("malformed deployments are refused") {
@@ -76,15 +114,18 @@ TEST_CASE("malformed deployments are refused") {
   REQUIRE(store.deploy(std::string(65, 'f'), "1", "a").error().code() == Errc::invalid_argument);
   REQUIRE(store.deploy(std::string(64, 'f'), "1.0_b-2", "a").ok());
   REQUIRE(store.deploy("f", "1", "").error().code() == Errc::invalid_argument);
-  REQUIRE(store.functions->deploy("f", "1", digest_of("a"), "b").error().code() == Errc::invalid_argument);
-  REQUIRE(store.functions->deploy("f", "1", "", "b").error().code() == Errc::invalid_argument);
+  REQUIRE(store.functions->begin("f", "1", "", 1).error().code() == Errc::invalid_argument);
+  const FunctionStore::Upload other = store.functions->begin("f", "1", digest_of("a"), 1).value();
+  REQUIRE(
+      FunctionStore::write(store.functions->file_of(other.info.id), other.info.digest, "b").error().code() ==
+      Errc::invalid_argument);
 }
 
 TEST_CASE("bytes that left the disk are an error, not another function") {
   Store store;
   REQUIRE(store.deploy("f", "1", "bytes").ok());
   std::filesystem::remove(store.state->path() / "functions" / "1");
-  REQUIRE(store.functions->bytes(1).error().code() == Errc::io_error);
+  REQUIRE(store.bytes(1).error().code() == Errc::io_error);
 }
 
 TEST_CASE("a temporary state directory is its user's alone and goes with its owner") {

@@ -1,0 +1,135 @@
+// The part of Service that keeps the order: first on the disk, then answered.
+
+#include <algorithm>
+
+#include "runtime/base/log.hpp"
+#include "runtime/manager/service.hpp"
+
+namespace sublet::manager {
+namespace {
+
+constexpr std::chrono::milliseconds write_pause{1000};  // Between tries while the disk refuses.
+
+Error unwritable_error(const std::string& why) {
+  return {Errc::unavailable,
+          "the manager cannot write its state, so it promises nothing new: " + why + "; try again later"};
+}
+
+}  // namespace
+
+bool Service::refuse_unwritable(const Responder& responder) {
+  if (!unwritable_) return false;
+  responder.send(unwritable_error(*unwritable_));
+  return true;
+}
+
+void Service::promise(const Responder& responder, control::HttpReply reply, std::function<void()> undo) {
+  promises_.push_back({responder, std::move(reply), std::move(undo), true});
+  write_soon();
+}
+
+void Service::promise_lease(const Responder& responder, control::HttpReply reply,
+                            std::function<void()> undo) {
+  promises_.push_back({responder, std::move(reply), std::move(undo), false});
+  write_soon();
+}
+
+bool Service::anything_to_write() const noexcept {
+  return !pending_.empty() || table_.dirty();
+}
+
+/// In a moment: what else has arrived by then goes into the same transaction.
+void Service::write_soon() {
+  if (writing_ || write_posted_) return;
+  write_posted_ = true;
+  loop_.post([this] {
+    write_posted_ = false;
+    write_now();
+  });
+}
+
+void Service::write_now() {
+  if (writing_ || (unwritable_ && SteadyClock::now() < write_again_at_)) return;
+  if (promises_.empty() && !anything_to_write() && !unwritable_) return;
+  writing_ = std::make_shared<Batch>(std::exchange(pending_, {}));
+  writing_->append({.rows = table_.take_rows(), .now = clock_.now(), .first_id = table_.next_id()});
+  written_promises_ = std::exchange(promises_, {});
+  writing_->urgent = std::any_of(written_promises_.begin(), written_promises_.end(),
+                                 [](const Promise& promise) { return promise.synced; });
+  write_began_ = SteadyClock::now();
+  store_->write(writing_,
+                [this](const Status& written) { loop_.post([this, written] { on_written(written); }); });
+}
+
+void Service::on_written(const Status& written) {
+  const std::shared_ptr<Batch> batch = std::exchange(writing_, nullptr);
+  std::vector<Promise> promises = std::exchange(written_promises_, {});
+  metrics_.count_write(
+      std::chrono::duration_cast<std::chrono::microseconds>(SteadyClock::now() - write_began_), written.ok());
+  if (written) {
+    ++writes_;
+    if (std::exchange(unwritable_, std::nullopt)) log::info("the state can be written again");
+    for (Promise& promise : promises) {
+      if (promise.synced) {
+        syncing_.emplace_back(writes_, std::move(promise));
+      } else {
+        promise.responder.send(std::move(promise.reply));
+      }
+    }
+  } else {
+    // What happened has happened: it is written with the next transaction that succeeds. But nothing that
+    // was to be promised is.
+    Batch later = std::exchange(pending_, std::move(*batch));
+    pending_.append(std::move(later));
+    fail(std::move(promises), written.error().detail());
+  }
+  settle();
+  end_if_done();
+}
+
+void Service::on_synced(std::uint64_t writes, const Status& synced) {
+  std::vector<Promise> failed;
+  while (!syncing_.empty() && syncing_.front().first <= writes) {
+    Promise promise = std::move(syncing_.front().second);
+    syncing_.pop_front();
+    if (synced) {
+      promise.responder.send(std::move(promise.reply));
+    } else {
+      failed.push_back(std::move(promise));
+    }
+  }
+  if (!synced) fail(std::move(failed), synced.error().detail());
+  settle();
+  end_if_done();
+}
+
+void Service::fail(std::vector<Promise> promises, const std::string& why) {
+  if (!unwritable_) log::error("cannot write the state: " + why);
+  unwritable_ = why;
+  write_again_at_ = SteadyClock::now() + write_pause;
+  for (const Promise& promise : promises) {
+    if (promise.undo) promise.undo();
+    promise.responder.send(unwritable_error(why));
+  }
+}
+
+void Service::shut_down(std::function<void()> done) {
+  closing_ = true;
+  closed_ = std::move(done);
+  const Error ending(Errc::unavailable, "the manager is ending");
+  for (const auto& [number, waiter] : waiters_) waiter.responder.send(ending);
+  for (const auto& [number, waiter] : waiters_) waiting_.remove(number);
+  waiters_.clear();
+  for (const auto& [node, poll] : polls_) poll.responder.send(ending);
+  polls_.clear();
+  write_now();
+  end_if_done();
+}
+
+void Service::end_if_done() {
+  if (!closing_ || writing_ || !syncing_.empty()) return;
+  if (!unwritable_ && (anything_to_write() || !promises_.empty())) return write_now();
+  if (auto done = std::exchange(closed_, nullptr)) done();
+}
+
+}  // namespace sublet::manager

@@ -1,0 +1,246 @@
+#include <algorithm>
+
+#include "runtime/base/limits.hpp"
+#include "runtime/manager/store_impl.hpp"
+
+namespace sublet::manager {
+namespace {
+
+using sqlite::Statement;
+
+std::string joined(const std::vector<std::string>& names) {
+  std::string text;
+  for (const std::string& name : names) text += (text.empty() ? "" : ",") + name;
+  return text;
+}
+
+/// "node:worker,...", and where it replaced one "node:worker:node:worker".
+std::string to_text(const std::vector<lease::PlaceRow>& places) {
+  std::string text;
+  const auto add = [&](const lease::HeldKey& key) {
+    text += std::to_string(key.first) + ":" + std::to_string(key.second);
+  };
+  for (const lease::PlaceRow& place : places) {
+    if (!text.empty()) text += ",";
+    add(place.worker);
+    if (place.before == lease::HeldKey()) continue;
+    text += ":";
+    add(place.before);
+  }
+  return text;
+}
+
+std::string to_text(const std::map<std::string, std::string>& endpoints) {
+  std::string text;
+  for (const auto& [name, address] : endpoints) text += name + "=" + address + "\n";
+  return text;
+}
+
+constexpr const char* node_sql =
+    "INSERT INTO nodes VALUES(?,?,?,?,?,?,?,?,?) ON CONFLICT(id) DO UPDATE SET name=excluded.name";
+constexpr const char* lease_sql =
+    "INSERT INTO leases VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?) ON CONFLICT(id) DO UPDATE SET "
+    "ttl_ms=excluded.ttl_ms, expiry_ns=excluded.expiry_ns, node_lost=excluded.node_lost, "
+    "workers_used=excluded.workers_used, lease_ns=excluded.lease_ns, places=excluded.places, "
+    "reason=excluded.reason, ended_ns=excluded.ended_ns";
+constexpr const char* held_sql = "INSERT OR REPLACE INTO held VALUES(?,?,?,?,?,?,?,?,?,?)";
+// The greatest of what was said: said again, late or out of order it changes nothing.
+constexpr const char* usage_sql =
+    "INSERT INTO usage SELECT ?1,?2,?3,?4,?5,?6 WHERE EXISTS(SELECT 1 FROM leases WHERE id=?2) "
+    "ON CONFLICT(id) DO UPDATE SET calls_started=max(calls_started,excluded.calls_started), "
+    "calls=max(calls,excluded.calls), execution_ns=max(execution_ns,excluded.execution_ns), "
+    "hot_ns=max(hot_ns,excluded.hot_ns)";
+
+}  // namespace
+
+void Batch::append(Batch&& later) {
+  const auto move = [](auto& into, auto& from) {
+    into.insert(into.end(), std::make_move_iterator(from.begin()), std::make_move_iterator(from.end()));
+  };
+  // A key that went and came again, or the other way round, must end as it was last: what is gone is
+  // deleted before rows are written, so it only goes when no later row brings it back.
+  std::erase_if(rows.held, [&](const lease::HeldRow& row) {
+    return std::find(later.rows.held_gone.begin(), later.rows.held_gone.end(), row.key) !=
+           later.rows.held_gone.end();
+  });
+  std::erase_if(rows.nodes, [&](const lease::NodeRow& row) {
+    return std::find(later.rows.nodes_gone.begin(), later.rows.nodes_gone.end(), row.id) !=
+           later.rows.nodes_gone.end();
+  });
+  std::erase_if(functions, [&](const api::FunctionInfo& function) {
+    return std::find(later.functions_gone.begin(), later.functions_gone.end(), function.id) !=
+           later.functions_gone.end();
+  });
+  move(rows.nodes, later.rows.nodes);
+  move(rows.nodes_gone, later.rows.nodes_gone);
+  move(rows.orders, later.rows.orders);
+  move(rows.leases, later.rows.leases);
+  move(rows.held, later.rows.held);
+  move(rows.held_gone, later.rows.held_gone);
+  move(functions, later.functions);
+  move(functions_gone, later.functions_gone);
+  move(usage, later.usage);
+  now = later.now;
+  first_id = later.first_id;
+}
+
+Result<std::unique_ptr<Writer>> Writer::create(sqlite3* database) {
+  auto writer = std::unique_ptr<Writer>(new Writer(database));
+  const std::pair<Statement*, std::string_view> statements[] = {
+      {&writer->begin_, "BEGIN IMMEDIATE"},
+      {&writer->commit_, "COMMIT"},
+      {&writer->node_, node_sql},
+      {&writer->node_gone_, "DELETE FROM nodes WHERE id=?"},
+      {&writer->order_, "INSERT OR REPLACE INTO orders VALUES(?,?,?)"},
+      {&writer->order_gone_, "DELETE FROM orders WHERE name=?"},
+      {&writer->lease_, lease_sql},
+      {&writer->held_, held_sql},
+      {&writer->held_gone_, "DELETE FROM held WHERE node=? AND worker=?"},
+      {&writer->function_, "INSERT OR REPLACE INTO functions VALUES(?,?,?,?,?)"},
+      {&writer->function_gone_, "DELETE FROM functions WHERE id=?"},
+      {&writer->usage_, usage_sql},
+      {&writer->meta_, "INSERT OR REPLACE INTO meta VALUES(?,?)"},
+  };
+  for (const auto& [statement, sql] : statements) {
+    Result<Statement> prepared = Statement::prepare(database, sql);
+    if (!prepared) return prepared.error();
+    *statement = *std::move(prepared);
+  }
+  Result<Statement> ended = Statement::prepare(database, "SELECT count(*) FROM leases WHERE reason<>''");
+  if (!ended) return ended.error();
+  if (const Result<bool> row = ended->step(); !row) return row.error();
+  writer->ended_ = ended->number(0);
+  return writer;
+}
+
+Status Writer::write(const Batch& batch) {
+  if (Status begun = begin_.bind().run(); !begun) return begun;
+  const std::uint64_t ended = ended_;
+  Status written = write_all(batch);
+  if (written) written = commit_.bind().run();
+  if (written) return written;
+  ended_ = ended;
+  // After a full disk SQLite may have rolled back by itself.
+  if (sqlite3_get_autocommit(database_) == 0) static_cast<void>(sqlite::execute(database_, "ROLLBACK"));
+  return written;
+}
+
+Status Writer::write_all(const Batch& batch) {
+  if (Status good = write_nodes(batch.rows); !good) return good;
+  if (Status good = write_leases(batch.rows); !good) return good;
+  if (Status good = write_held(batch.rows); !good) return good;
+  if (Status good = write_functions(batch); !good) return good;
+  if (Status good = write_usage(batch); !good) return good;
+  if (Status good = fold_oldest(); !good) return good;
+  if (Status good = meta_.bind(std::string(meta_last), lease::to_ns(batch.now)).run(); !good) return good;
+  return meta_.bind(std::string(meta_next_id), batch.first_id).run();
+}
+
+Status Writer::write_nodes(const lease::Rows& rows) {
+  for (const lease::NodeId id : rows.nodes_gone) {
+    if (Status good = node_gone_.bind(id).run(); !good) return good;
+  }
+  for (const lease::NodeRow& row : rows.nodes) {
+    const api::NodeRegistration& about = row.about;
+    const Status good =
+        node_
+            .bind(row.id, about.name, about.machine, about.cores, about.memory_bytes,
+                  about.worker_region_bytes, about.version, about.gpus, std::span<const std::byte>(row.key))
+            .run();
+    if (!good) return good;
+  }
+  for (const lease::OrderRow& row : rows.orders) {
+    const Status good = row.cordoned || row.drained ? order_.bind(row.name, row.cordoned, row.drained).run()
+                                                    : order_gone_.bind(row.name).run();
+    if (!good) return good;
+  }
+  return {};
+}
+
+Status Writer::write_leases(const lease::Rows& rows) {
+  for (const lease::LeaseRow& row : rows.leases) {
+    const api::LeaseRequest& request = row.request;
+    const std::string transports = joined(request.transports);
+    const std::string places = to_text(row.places);
+    const Status good =
+        lease_
+            .bind(row.id, request.tenant, row.function, row.function_name, request.workers, request.cores,
+                  request.memory_bytes, request.gpus, request.ttl_ms, transports, request.placement,
+                  lease::to_ns(row.granted), lease::to_ns(row.expiry), row.node_lost, row.workers_used,
+                  std::int64_t{row.lease_time.count()}, places, row.reason, lease::to_ns(row.ended))
+            .run();
+    if (!good) return good;
+    ended_ += row.reason.empty() ? 0 : 1;
+  }
+  return {};
+}
+
+Status Writer::write_held(const lease::Rows& rows) {
+  for (const auto& [node, worker] : rows.held_gone) {
+    if (Status good = held_gone_.bind(node, worker).run(); !good) return good;
+  }
+  for (const lease::HeldRow& row : rows.held) {
+    const std::string endpoints = to_text(row.endpoints);
+    const Status good = held_
+                            .bind(row.key.first, row.key.second, row.lease, row.cores, row.memory_bytes,
+                                  row.gpus, row.ending, row.loaded, lease::to_ns(row.since), endpoints)
+                            .run();
+    if (!good) return good;
+  }
+  return {};
+}
+
+Status Writer::write_functions(const Batch& batch) {
+  for (const std::uint32_t id : batch.functions_gone) {
+    if (Status good = function_gone_.bind(id).run(); !good) return good;
+  }
+  for (const api::FunctionInfo& function : batch.functions) {
+    Status good =
+        function_.bind(function.id, function.name, function.version, function.digest, function.bytes).run();
+    if (!good) return good;
+    good = meta_.bind(std::string(meta_next_function), std::uint64_t{function.id} + 1).run();
+    if (!good) return good;
+  }
+  return {};
+}
+
+Status Writer::write_usage(const Batch& batch) {
+  for (const api::WorkerUsage& usage : batch.usage) {
+    const Status good =
+        usage_.bind(usage.id, usage.lease, usage.calls_started, usage.calls, usage.execution_ns, usage.hot_ns)
+            .run();
+    if (!good) return good;
+  }
+  return {};
+}
+
+/// The totals take over what the oldest ended leases have used, so that nothing is lost and the file stays
+/// bounded.
+Status Writer::fold_oldest() {
+  if (ended_ <= ended_max_) return {};
+  Status good = sqlite::execute(database_, R"(
+    CREATE TEMP TABLE IF NOT EXISTS folding(id INTEGER PRIMARY KEY);
+    DELETE FROM folding;
+    INSERT INTO folding SELECT id FROM leases WHERE reason<>'' AND id NOT IN (SELECT lease FROM held)
+      ORDER BY id LIMIT )" + std::to_string(limits::usage_fold_max) +
+                                               R"(;
+    INSERT INTO totals
+      SELECT tenant, function_name, count(*), sum(workers_used), sum(started), sum(done), sum(execution),
+             sum(hot), sum(lease_ns), sum(lease_ns*cores), sum(lease_ns*gpus)
+      FROM (SELECT leases.*, coalesce(sum(calls_started),0) AS started, coalesce(sum(calls),0) AS done,
+                   coalesce(sum(execution_ns),0) AS execution, coalesce(sum(hot_ns),0) AS hot
+            FROM folding JOIN leases USING(id) LEFT JOIN usage ON usage.lease=leases.id GROUP BY leases.id)
+      WHERE true GROUP BY tenant, function_name
+      ON CONFLICT(tenant, function_name) DO UPDATE SET leases=leases+excluded.leases,
+        workers=workers+excluded.workers, calls_started=calls_started+excluded.calls_started,
+        calls=calls+excluded.calls, execution_ns=execution_ns+excluded.execution_ns,
+        hot_ns=hot_ns+excluded.hot_ns, lease_ns=lease_ns+excluded.lease_ns,
+        core_ns=core_ns+excluded.core_ns, gpu_ns=gpu_ns+excluded.gpu_ns;
+    DELETE FROM usage WHERE lease IN (SELECT id FROM folding);
+    DELETE FROM leases WHERE id IN (SELECT id FROM folding);
+  )");
+  if (good) ended_ -= std::min<std::uint64_t>(ended_, static_cast<std::uint64_t>(sqlite3_changes(database_)));
+  return good;
+}
+
+}  // namespace sublet::manager
