@@ -160,10 +160,10 @@ class ApiContract(unittest.TestCase):
         self.assertEqual(self.manager.answered, operations())
 
     def walk_functions(self):
+        self.deploy(status=400, digest="0" * 64)
         self.assertEqual(self.deploy()["digest"], DIGEST)
         self.deploy(status=200)
         self.assertEqual(self.deploy(b"others", status=409)["error"], "already_exists")
-        self.deploy(status=400, digest="0" * 64)
         self.deploy(status=400, digest="short")
         number = self.expect(200, "GET", "/v1/functions/{name}/{version}", name="echo", version="1")["id"]
         self.assertEqual(len(self.expect(200, "GET", "/v1/functions")["functions"]), 1)
@@ -183,6 +183,9 @@ class ApiContract(unittest.TestCase):
         self.expect(400, "GET", "/v1/nodes/{id}", id="-1")
         self.assertEqual(self.expect(200, "POST", "/v1/nodes/{id}/drain", id=node)["state"], "draining")
         self.assertEqual(self.expect(200, "POST", "/v1/nodes/{id}/undrain", id=node)["state"], "up")
+        self.assertEqual(self.expect(200, "POST", "/v1/nodes/{id}/cordon", id=node)["state"], "cordoned")
+        self.assertEqual(self.expect(503, "POST", "/v1/leases", {"function": "echo"})["error"], "no_capacity")
+        self.assertEqual(self.expect(200, "POST", "/v1/nodes/{id}/uncordon", id=node)["state"], "up")
         self.assertEqual(len(self.expect(200, "GET", "/v1/nodes")["nodes"]), 1)
         self.expect(404, "POST", "/v1/nodes/{id}/heartbeat", heartbeat(), id=1)
         return node
@@ -207,6 +210,27 @@ class ApiContract(unittest.TestCase):
         gone = self.expect(410, "POST", "/v1/leases/{id}/renew", {"ttl_ms": 5000}, id=lease)
         self.assertEqual(gone["error"], "closed")
         self.assertEqual(len(self.expect(200, "GET", "/v1/leases")["leases"]), 1)
+        self.assertEqual(self.expect(200, "GET", "/v1/leases", query="?state=active")["leases"], [])
+        self.expect(400, "GET", "/v1/leases", query="?state=sleepy")
+        self.walk_usage(node, lease)
+
+    def walk_usage(self, node, lease):
+        used = {"id": 7, "lease": lease, "calls_started": 3, "calls": 2, "execution_ns": 5, "hot_ns": 6}
+        for said in (used, {**used, "calls": 1, "execution_ns": 4}):  # Late: the greatest counts.
+            self.expect(200, "POST", "/v1/nodes/{id}/heartbeat", {**heartbeat(1, 2, 3), "usage": [said]}, id=node)
+        self.expect(400, "POST", "/v1/nodes/{id}/heartbeat", {"usage": [{**used, "calls": 4}]}, id=node)
+        for by in ("lease", "tenant", "function"):
+            rows = self.expect(200, "GET", "/v1/usage", query=f"?by={by}")["rows"]
+            self.assertEqual(len(rows), 1)
+            for name in ("calls_started", "calls", "execution_ns", "hot_ns"):
+                self.assertEqual(rows[0][name], used[name])
+            self.assertEqual((rows[0]["leases"], rows[0]["workers"]), (1, 3))
+            self.assertEqual(rows[0]["core_ns"], rows[0]["lease_ns"])
+            self.assertGreater(rows[0]["lease_ns"], 0)
+        csv = self.expect(200, "GET", "/v1/usage", query="?by=worker&format=csv&tenant=default&function=echo")
+        self.assertEqual(csv.decode().splitlines()[1], f"{lease},7,default,echo@1,,1,1,3,2,5,6,0,0,0")
+        self.expect(400, "GET", "/v1/usage", query="?by=moon")
+        self.assertEqual(self.expect(200, "GET", "/v1/tenants")["tenants"], [])
 
     def check_metrics(self, text):
         for line in text.splitlines():
@@ -244,7 +268,7 @@ class ApiContract(unittest.TestCase):
     def spoiled(schema, good):
         yield "not an object", []
         yield "an unknown member", {**good, "surprise": 1}
-        for name in schema["required"]:
+        for name in schema.get("required", []):
             yield f"without {name}", {key: value for key, value in good.items() if key != name}
         for name, declared in schema["properties"].items():
             declared = resolve(declared)
