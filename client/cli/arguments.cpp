@@ -52,6 +52,7 @@ void check_choice(const std::string& what, const std::string& value, std::string
 /// "--" and the option's name when one of `words` is an option that the command does not have.
 void refuse_unknown(const std::vector<Option>& options, const std::vector<std::string>& words) {
   std::vector<std::string> known;
+  known.reserve(options.size());
   for (const Option& option : options) known.push_back(dashed(option.name));
   for (std::size_t at = 0; at < words.size() && words[at] != "--"; ++at) {
     const std::string name = words[at].substr(0, words[at].find('='));

@@ -193,11 +193,11 @@ _sublet() {
       compopt -o filenames 2>/dev/null
       ;;
   esac
-  # bash replaces only what comes after the last of its separators.
+  # bash replaces only what comes after the last of its separators, but an '@' with it.
   case $wanted in
     *[@:]*)
       local done=${wanted%"${wanted##*[@:]}"}
-      COMPREPLY=("${COMPREPLY[@]#"$done"}")
+      COMPREPLY=("${COMPREPLY[@]#"${done%@}"}")
       ;;
   esac
 }

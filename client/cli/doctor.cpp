@@ -36,6 +36,7 @@ void print_text(const std::vector<Check>& checks, const Palette& palette) {
 
 void print_json(const std::vector<Check>& checks) {
   std::vector<std::string> list;
+  list.reserve(checks.size());
   for (const Check& check : checks) {
     list.push_back(JsonObject()
                        .text("check", check.what)

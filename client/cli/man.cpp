@@ -99,10 +99,11 @@ int print_man() {
   for (const Told& variable : environment())
     item("\\fB" + std::string(variable.what) + "\\fR", variable.about);
   section("EXAMPLES");
+  bool first = true;
   for (const Told& example : examples()) {
-    std::cout << ".PP\n"
-              << roff(example.about) << "\n.PP\n.nf\n.RS\n"
+    std::cout << (first ? "" : ".PP\n") << roff(example.about) << "\n.PP\n.nf\n.RS\n"
               << roff(example.what) << "\n.RE\n.fi\n";
+    first = false;
   }
   section("SEE ALSO");
   std::cout << "The documentation in docs/ of the source, docs/api.yaml for what \\-\\-json prints.\n";

@@ -9,9 +9,9 @@
 namespace sublet::cli {
 
 struct Cell {
-  Cell(std::string content)
-      : text(std::move(content)) {}             // NOLINT(google-explicit-constructor): a cell is its text
-  Cell(const char* content) : text(content) {}  // NOLINT(google-explicit-constructor)
+  // A cell is its text: these two convert.
+  Cell(std::string content) : text(std::move(content)) {}  // NOLINT(google-explicit-constructor)
+  Cell(const char* content) : text(content) {}             // NOLINT(google-explicit-constructor)
   Cell(std::string content, Style how) : text(std::move(content)), style(how) {}
   std::string text;
   Style style = Style::plain;

@@ -51,8 +51,14 @@ void handle(int signal, void (*handler)(int), int flags) noexcept {
   ::sigaction(signal, &action, nullptr);
 }
 
-/// The bytes of the UTF-8 character that `text` starts with; 0 when it starts with none, or with one of the
-/// control characters above ASCII, which terminals obey too.
+/// Characters above ASCII that steer a terminal or turn the direction of what follows.
+bool steers(std::uint32_t code) noexcept {
+  return code < 0xa0 || code == 0x200e || code == 0x200f || (code >= 0x202a && code <= 0x202e) ||
+         (code >= 0x2066 && code <= 0x2069);
+}
+
+/// The bytes of the UTF-8 character that `text` starts with; 0 when it starts with none, or with a control
+/// character.
 std::size_t character_bytes(std::string_view text) noexcept {
   const auto byte = [&](std::size_t at) { return static_cast<unsigned char>(text[at]); };
   if (byte(0) < 0x80) return byte(0) >= ' ' && byte(0) != 0x7f ? 1 : 0;
@@ -63,9 +69,9 @@ std::size_t character_bytes(std::string_view text) noexcept {
     if ((byte(at) & 0xc0U) != 0x80) return 0;
     code = code << 6 | (byte(at) & 0x3fU);
   }
-  constexpr std::array<std::uint32_t, 5> least{0, 0, 0xa0, 0x800, 0x10000};
+  constexpr std::array<std::uint32_t, 5> least{0, 0, 0x80, 0x800, 0x10000};
   const bool surrogate = code >= 0xd800 && code <= 0xdfff;
-  return code >= least.at(size) && code <= 0x10ffff && !surrogate ? size : 0;
+  return code >= least.at(size) && code <= 0x10ffff && !surrogate && !steers(code) ? size : 0;
 }
 
 }  // namespace

@@ -141,7 +141,7 @@ void draw(const Lines& lines, const ScreenSize& size) {
   std::string out = "\x1b[H";
   for (std::size_t row = 0; row < size.rows; ++row) {
     if (row < lines.size()) out += cut(lines[row], size.columns);
-    out += row + 1 < size.rows ? "\x1b[K\r\n" : "\x1b[K";
+    out += row + 1 < size.rows ? "\x1b[K\n" : "\x1b[K";
   }
   std::cout << out << std::flush;
 }

@@ -130,7 +130,7 @@ class AgentTest(unittest.TestCase):
         agent = self.site.start_agent("n1", "--cores", "1", "--drain-ms", "20000")
         self.site.deploy_probe()
         call = self.site.call_in_background(SPIN, number(1_500))
-        self.site.wait_serving()
+        wait_until(lambda: any(self.busy(pid) for pid in self.site.workers()), "the call is in flight")
         agent.send_signal(signal.SIGTERM)
         self.assertEqual(call.wait(PATIENCE_S), 0, self.site.logs())
         self.assertEqual(agent.wait(PATIENCE_S), 0)

@@ -49,6 +49,10 @@ def main() -> None:
 
         for program in ("sublet", "sublet-manager", "sublet-agent", "sublet-worker", "sublet-bench"):
             run(prefix / "bin" / program, "--help")
+        for shared in ("man/man1/sublet.1", "bash-completion/completions/sublet", "zsh/site-functions/_sublet",
+                       "fish/vendor_completions.d/sublet.fish"):
+            if "drain" not in (prefix / "share" / shared).read_text():
+                sys.exit(f"share/{shared} does not tell of the command's drain")
         for path in [*prefix.rglob("*.hpp"), *prefix.rglob("*.h"), *prefix.rglob("*.cmake")]:
             if str(ROOT) in path.read_text():
                 sys.exit(f"the installed {path.relative_to(prefix)} names the folder that it was built in")
