@@ -4,6 +4,7 @@
 #include <chrono>
 #include <iostream>
 #include <span>
+#include <sstream>
 
 #include "client/cli/arguments.hpp"
 #include "client/cli/manager.hpp"
@@ -59,27 +60,27 @@ std::string names_of_commands() {
 
 /// `case` branches for bash and zsh: what follows an option, what options and operands a command has.
 std::string shell_cases() {
-  std::string values = "  case $command/$option in\n";
-  std::string operands = "  case $command/$operand in\n";
-  std::string options = "  case $command in\n";
+  std::ostringstream values;
+  std::ostringstream operands;
+  std::ostringstream flags;
   for (const Command& command : commands()) {
-    const std::string name(command.name);
     std::string all;
     for (const Option& option : options_of(command)) {
       all.append(all.empty() ? "--" : " --").append(option.name);
       if (option.argument.empty()) continue;
-      values += "    " + name + "/--" + std::string(option.name) +
-                ") value=" + quoted("takes " + source_of(option.completes, option.choices)) + " ;;\n";
+      values << "    " << command.name << "/--" << option.name
+             << ") value=" << quoted("takes " + source_of(option.completes, option.choices)) << " ;;\n";
     }
-    options += "    " + name + ") flags=" + quoted(all) + " ;;\n";
+    flags << "    " << command.name << ") flags=" << quoted(all) << " ;;\n";
     for (std::size_t at = 0; at < command.operands.size(); ++at) {
       const Operand& operand = command.operands[at];
-      const std::string which = operand.count == Count::some ? "*" : std::to_string(at + 1);
-      operands += "    " + name + "/" + which +
-                  ") place=" + quoted(source_of(operand.completes, operand.choices)) + " ;;\n";
+      operands << "    " << command.name << '/'
+               << (operand.count == Count::some ? "*" : std::to_string(at + 1))
+               << ") place=" << quoted(source_of(operand.completes, operand.choices)) << " ;;\n";
     }
   }
-  return values + "  esac\n" + operands + "  esac\n" + options + "  esac\n";
+  return "  case $command/$option in\n" + values.str() + "  esac\n  case $command/$operand in\n" +
+         operands.str() + "  esac\n  case $command in\n" + flags.str() + "  esac\n";
 }
 
 /// What bash and zsh share. Each calls _sublet_where with the words before the one that is completed, which
