@@ -38,16 +38,8 @@ class ProxiedTest(unittest.TestCase):
         """A call that runs until its worker or client is killed; returns the client."""
         before = self.proxy.books()[0]
         call = self.site.call_in_background(SPIN, number(60_000))
-        self.site.wait_serving()
         wait_until(lambda: self.proxy.books()[0] == before + 1, "the call has started")
         return call
-
-    def busy_worker(self):
-        def ticks(pid):
-            with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as file:
-                return int(file.read().rsplit(")", 1)[1].split()[11])
-        start = {pid: ticks(pid) for pid in self.site.workers()}
-        return wait_until(lambda: [pid for pid in start if ticks(pid) > start[pid] + 3], "a worker computes")[0]
 
     def private_directories(self):
         return [name for name in os.listdir(self.site.directory) if name.startswith("sublet-agent-")]
@@ -82,7 +74,7 @@ class UsageTest(ProxiedTest):
         self.start_agent()
         self.site.deploy_probe()
         call = self.start_spinning()
-        os.kill(self.busy_worker(), signal.SIGKILL)
+        os.kill(self.site.wait_running()[0], signal.SIGKILL)
         self.assertEqual(call.wait(PATIENCE_S), CALL_FAILED)
         self.site.call(ECHO, b"next", check=True)
         self.wait_books(2, 1)
@@ -118,8 +110,7 @@ class UsageTest(ProxiedTest):
         self.proxy.fault_path, self.proxy.fault, self.proxy.lose_answers = "/heartbeat", 503, True
         self.site.call(ECHO, b"many", "--repeat", "300", check=True)
         call = self.site.call_in_background(SPIN, number(60_000))
-        self.site.wait_serving()
-        worker = self.busy_worker()
+        worker = self.site.wait_running()[0]
         agent.kill()
         agent.wait()
         self.assertEqual(call.wait(PATIENCE_S), CALL_FAILED)
@@ -136,7 +127,6 @@ class UsageTest(ProxiedTest):
         agent = self.start_agent("--drain-ms", "20000")
         self.site.deploy_probe()
         call = self.site.call_in_background(SPIN, number(1_000), "--repeat", "3")
-        self.site.wait_serving()
         wait_until(lambda: self.proxy.books()[0] >= 1, "the first call has started")
         agent.send_signal(signal.SIGTERM)
         self.assertEqual(agent.wait(PATIENCE_S), 0)
@@ -214,8 +204,7 @@ class ComingBackTest(ProxiedTest):
         agent = self.start_agent()
         self.site.deploy_probe()
         call = self.site.call_in_background(SPIN, number(100), "--repeat", "160")
-        self.site.wait_serving()
-        worker = self.busy_worker()
+        worker = self.site.wait_running()[0]
         self.proxy.lose_answers = True  # One that hears nothing takes the node for lost, and may.
         for fault in (500, "garbage", "other", "half", "closed"):
             before = len(self.proxy.said())
@@ -245,8 +234,7 @@ class ComingBackTest(ProxiedTest):
         self.start_agent()
         self.site.deploy_probe()
         call = self.site.call_in_background(SPIN, number(100), "--repeat", "70")
-        self.site.wait_serving()
-        worker = self.busy_worker()
+        worker = self.site.wait_running()[0]
         self.site.manager.send_signal(signal.SIGSTOP)
         stopped = time.monotonic()
         wait_until(lambda: time.monotonic() > stopped + NODE_SILENT_MAX_S + 0.5, "a node would count as lost")
@@ -257,6 +245,31 @@ class ComingBackTest(ProxiedTest):
         self.assertEqual(len(self.proxy.totals()), 1, "one worker served it all")
         wait_until(lambda: worker not in self.site.workers(), "it ends with its lease")
         self.site.wait_ready()
+
+    def test_leases_in_use_outlive_a_manager_that_is_killed(self):
+        self.start_agent()
+        self.site.deploy_probe()
+        self.site.wait_ready()
+        node = self.site.node()["node"]
+        call = self.site.call_in_background(SPIN, number(100), "--repeat", "80")
+        worker = self.site.wait_running()[0]
+        self.site.manager.kill()
+        self.site.manager.wait()
+        killed = time.monotonic()
+        wait_until(lambda: time.monotonic() > killed + 3, "the manager was away for a while")
+        self.assertIsNone(call.poll())
+        self.site.start_manager()
+        wait_until(lambda: (self.site.node() or {}).get("workers_serving") == 1, "its lease is known again")
+        self.assertEqual(self.site.node()["node"], node)
+        self.assertIn(worker, self.site.workers())
+        self.assertEqual(call.wait(PATIENCE_S), 0, self.site.logs())
+        self.wait_books(80, 80)
+        self.assertEqual(len(self.proxy.totals()), 1, "one worker served it all")
+        rows = wait_until(lambda: [row for row in self.site.get("/v1/usage?by=worker")["rows"] if row["calls"] == 80],
+                          "the manager's books say the same")
+        self.assertEqual(rows[0]["worker"], next(iter(self.proxy.totals())))
+        self.site.wait_ready()
+        self.assertEqual(self.site.call(ECHO, b"next", check=True).stdout, b"next")
 
     def test_a_function_that_cannot_be_fetched_is_tried_again(self):
         state = os.path.join(self.site.directory, "state")

@@ -1,5 +1,6 @@
 // The wall clock of a machine is set while leases are held: no lease ends early, none lives longer.
 #include <stdlib.h>
+#include <unistd.h>
 
 #include <array>
 #include <csignal>
@@ -106,12 +107,12 @@ class Holder {
 
 /// Grants, connects and waits for the lease's end, the clock being set at one of the moments between.
 void hold_through_jump(test::SiteFixture& site, const WallClock& clock, const std::string& jump,
-                       const std::string& when) {
+                       const std::string& when, bool manager_stops) {
   const auto manager = control::HttpClient::create(site.url()).value();
   if (when == "before the grant") clock.set(jump);
   const TimePoint begin = SteadyClock::now();
   const api::LeaseGrant grant = acquire(*manager);
-  site.manager().signal(SIGSTOP);  // The node alone must see to the end.
+  if (manager_stops) site.manager().signal(SIGSTOP);
   if (when == "before the connect") clock.set(jump);
   Holder holder(grant.workers.at(0));
   if (when == "in use") clock.set(jump);
@@ -143,5 +144,21 @@ TEST_CASE("setting a node's clock neither ends a lease nor makes it last") {
   REQUIRE(clock.rules(agent.pid()));
   for (const pid_t worker : site.workers_of(agent)) REQUIRE(clock.rules(worker));
   deploy_probe(site);
-  hold_through_jump(site, clock, jump, when);
+  hold_through_jump(site, clock, jump, when, true);  // The node alone must see to the end.
+}
+
+TEST_CASE("setting the manager's clock neither ends a lease nor makes it last") {
+  const std::string jump = GENERATE("+3600", "-3600");
+  const std::string when = GENERATE("before the grant", "before the connect", "in use");
+  const bool manager_stops = GENERATE(true, false);
+  CAPTURE(jump, when, manager_stops);
+  const std::string file = fs::temp_directory_path() / ("sublet-clock-" + std::to_string(::getpid()));
+  const WallClock clock(file);
+  test::SiteFixture site;
+  clock.leave_alone();
+  REQUIRE(clock.rules(site.manager().pid()));
+  (void)site.start_agent("n1", 1, {"--warm", "1"});
+  deploy_probe(site);
+  hold_through_jump(site, clock, jump, when, manager_stops);
+  fs::remove(file);
 }

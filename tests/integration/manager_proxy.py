@@ -22,7 +22,6 @@ class ManagerProxy:
         self.heartbeats = []  # (what was said, whether an answer went back)
         self.requests = []  # (method, path)
         self.backwards = []
-        self.lists = {}
         self.lock = threading.Lock()
         proxy = self
 
@@ -53,14 +52,15 @@ class ManagerProxy:
         with self.lock:
             self.requests.append((request.command, request.path))
             if beat is not None:
-                body = self.note(beat, fault is None)
+                self.note(beat, fault is None)
         try:
             if fault is None or self.lose_answers:
                 status, headers, answer = self.ask_manager(request, body)
             if fault is not None:
                 return self.misbehave(request, fault)
             if beat is not None and status == 200:
-                answer = json.dumps(dict(json.loads(answer), resend=self.resend)).encode()
+                said = json.loads(answer)
+                answer = json.dumps(dict(said, resend=said["resend"] or self.resend)).encode()
             request.send_response(status)
             for name, value in headers:
                 if name.lower() in ("content-type", "sublet-digest"):
@@ -79,11 +79,6 @@ class ManagerProxy:
             known = before.get(usage["id"])
             if known and any(usage[name] < known[name] for name in TOTALS):
                 self.backwards.append((known, usage))
-        names = ("ready", "serving", "draining")
-        if beat["unchanged"]:  # The manager behind need not know that word.
-            return json.dumps(dict(beat, unchanged=False, **self.lists)).encode()
-        self.lists = {name: beat[name] for name in names}
-        return json.dumps(beat).encode()
 
     def ask_manager(self, request, body):
         connection = http.client.HTTPConnection(self.manager, timeout=40)

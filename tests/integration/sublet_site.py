@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import signal
+import struct
 import subprocess
 import tempfile
 import time
@@ -61,6 +62,20 @@ def command_name(pid):
         return ""
 
 
+def is_inside_a_call(worker):
+    try:
+        with open(f"/proc/{worker}/maps", encoding="ascii", errors="replace") as file:
+            page = re.search(r" (/\S+/usage/\d+\.\d+)$", file.read(), re.MULTILINE)
+        if not page:
+            return False  # It has no lease.
+        with open(page.group(1), "rb") as file:
+            record = struct.unpack("<5Q", file.read(40))  # executor/local/usage_page.hpp
+    except OSError:
+        return False
+    _, calls, _, _, calls_started = record
+    return calls_started > calls
+
+
 class Site:
     """One manager, any number of agents; everything ends with close()."""
 
@@ -85,7 +100,8 @@ class Site:
         port_file = os.path.join(self.directory, "port")
         if os.path.exists(port_file):
             os.unlink(port_file)
-        self.manager = self.start("sublet-manager", "--port", str(self.port), "--port-file", port_file)
+        self.manager = self.start("sublet-manager", "--port", str(self.port), "--port-file", port_file, "--state-dir",
+                                  os.path.join(self.directory, "manager"))
         wait_until(lambda: os.path.exists(port_file) or self.manager.poll() is not None, "the manager listens")
         with open(port_file, encoding="ascii") as file:
             self.port = int(file.read())
@@ -148,9 +164,12 @@ class Site:
     def template(self):
         return [pid for pid in processes(self.marker) if command_name(pid) == "sublet-template"]
 
-    def wait_serving(self, count=1):
-        """The node's workers that have a lease, by the manager's word."""
-        wait_until(lambda: self.node()["workers_serving"] >= count, f"{count} workers serve\n{self.logs()}")
+    def running(self):
+        """Workers that are inside a call, by the page that they count in."""
+        return [pid for pid in self.workers() if is_inside_a_call(pid)]
+
+    def wait_running(self, count=1):
+        return wait_until(lambda: len(self.running()) == count and self.running(), f"{count} calls run\n{self.logs()}")
 
     def logs(self):
         text = ""
