@@ -10,12 +10,15 @@ if(SUBLET_SANITIZE)
   target_compile_options(sublet_flags INTERFACE -fsanitize=${SUBLET_SANITIZE} -fno-omit-frame-pointer -g1)
   target_link_options(sublet_flags INTERFACE -fsanitize=${SUBLET_SANITIZE})
 endif()
+if(SUBLET_FUZZ)
+  target_compile_options(sublet_flags INTERFACE -fsanitize=fuzzer-no-link)
+endif()
 
-# sublet_reads_options(TARGET): for targets that include cxxopts. With sanitizers GCC 12 takes std::regex,
-# which cxxopts uses, for reading what nobody wrote; it does not without.
+# sublet_reads_options(TARGET): for targets that include cxxopts. GCC 12 takes the joining of its texts for
+# copies that overlap, and with sanitizers std::regex, which it uses, for reading what nobody wrote.
 function(sublet_reads_options name)
-  if(SUBLET_SANITIZE)
-    target_compile_options(${name} PRIVATE -Wno-maybe-uninitialized)
+  if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+    target_compile_options(${name} PRIVATE -Wno-restrict $<$<BOOL:${SUBLET_SANITIZE}>:-Wno-maybe-uninitialized>)
   endif()
 endfunction()
 

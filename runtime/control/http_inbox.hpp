@@ -15,7 +15,7 @@ namespace sublet::control {
 /// connections cost little; up to `bytes_max` while a request needs it.
 class HttpInbox {
  public:
-  explicit HttpInbox(std::size_t bytes_max) noexcept : bytes_max_(std::max(bytes_max, small_.size())) {}
+  explicit HttpInbox(std::size_t bytes_max) noexcept : bytes_max_(std::max(bytes_max, small_bytes)) {}
 
   /// Where the next bytes go; empty when all is full. Valid until the next call of room() or shrink().
   /// @param much Room for as much as there may be, because much is to come.

@@ -13,7 +13,7 @@ LONG = {
     "docs/api.yaml": "one description of one API",
     "examples/digits/weights.inc": "numbers",
 }
-BINARY = (".gz", ".jpg", ".png")
+BINARY = (".bin", ".gz", ".jpg", ".png")
 MARKERS = re.compile(r"\b(FIX" "ME|TO" "DO|XX" "X|HA" "CK)\b")
 # Places that exist on one person's machine only.
 PRIVATE = re.compile(r"(?<![\w.])/(work|home|root|Users|mnt)/\w")
