@@ -14,6 +14,7 @@
 
 #include "executor/agent/agent.hpp"
 #include "executor/agent/usage_book.hpp"
+#include "runtime/base/config.hpp"
 #include "runtime/base/limits.hpp"
 #include "runtime/base/log.hpp"
 
@@ -81,8 +82,11 @@ cxxopts::Options describe() {
       "log-level", "debug, info, warning, error or off",
       cxxopts::value<std::string>()->default_value("info"))("version", "Print the version")(
       "help", "Print this text");
+  sublet::config::add_options(options);
   return options;
 }
+
+const std::vector<std::string> command_line_only{"version", "help"};
 
 constexpr const char* lock_name = "/lock";
 constexpr const char* usage_name = "/usage";
@@ -166,7 +170,7 @@ Result<std::vector<int>> lent_cores(const cxxopts::ParseResult& given) {
   const std::size_t wanted = given.count("cores") > 0 ? given["cores"].as<std::uint32_t>() : have;
   if (have == 0 || wanted == 0) return Error(Errc::invalid_argument, "--cores must be at least 1");
   if (wanted > 4096) return Error(Errc::invalid_argument, "--cores must be at most 4096");
-  if (wanted > have && given.count("oversubscribe") == 0) {
+  if (wanted > have && !given["oversubscribe"].as<bool>()) {
     return Error(Errc::invalid_argument,
                  "--cores " + std::to_string(wanted) + " exceeds the " + std::to_string(have) +
                      " that this process may use; ask for fewer or add --oversubscribe");
@@ -176,7 +180,8 @@ Result<std::vector<int>> lent_cores(const cxxopts::ParseResult& given) {
   return cores;
 }
 
-Result<sublet::agent::Options> read_options(const cxxopts::ParseResult& given, bool& remove_state) {
+/// All but the state directory, which is made only for an agent that runs.
+Result<sublet::agent::Options> read_options(const cxxopts::ParseResult& given) {
   sublet::agent::Options options;
   const char* manager = std::getenv("SUBLET_MANAGER");
   if (given.count("manager") > 0) {
@@ -188,7 +193,7 @@ Result<sublet::agent::Options> read_options(const cxxopts::ParseResult& given, b
   }
   options.name = given.count("name") > 0 ? given["name"].as<std::string>() : host_name();
   options.address = given["address"].as<std::string>();
-  if (!is_loopback(options.address) && given.count("allow-public") == 0) {
+  if (!is_loopback(options.address) && !given["allow-public"].as<bool>()) {
     return Error(Errc::invalid_argument,
                  "--address " + options.address +
                      " can be reached from other machines; add --allow-public if that is meant");
@@ -212,19 +217,39 @@ Result<sublet::agent::Options> read_options(const cxxopts::ParseResult& given, b
   }
   options.drain = std::chrono::milliseconds(given["drain-ms"].as<std::uint64_t>());
   options.worker_program = worker_program();
-  auto state = make_state_dir(given, options.manager, remove_state);
-  if (!state) return state.error();
-  options.state_dir = *state;
   return options;
+}
+
+int refuse(const Error& error) {
+  std::cerr << "sublet-agent: " << error.detail() << "\n";
+  return 2;
+}
+
+int run(sublet::agent::Options options, const cxxopts::ParseResult& given) {
+  bool remove_state = false;
+  auto state = make_state_dir(given, options.manager, remove_state);
+  if (!state) return refuse(state.error());
+  const std::string state_dir = options.state_dir = *state;
+  int status = 0;
+  {
+    sublet::agent::Agent agent(std::move(options));
+    status = agent.run();
+  }
+  std::error_code error;
+  // What no manager has heard of is left for the next agent.
+  if (remove_state && !sublet::agent::holds_usage(state_dir + usage_name))
+    std::filesystem::remove_all(state_dir, error);
+  return status;
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
   cxxopts::Options described = describe();
-  bool remove_state = false;
   try {
-    const auto given = described.parse(argc, argv);
+    const auto settings = sublet::config::read(described, argc, argv, command_line_only);
+    if (!settings) return refuse(settings.error());
+    const cxxopts::ParseResult& given = settings->given;
     if (given.count("help") > 0) {
       std::cout << described.help();
       return 0;
@@ -236,22 +261,13 @@ int main(int argc, char** argv) {
     if (!given.unmatched().empty())
       throw cxxopts::exceptions::exception("unknown argument " + given.unmatched().front());
     sublet::log::start("sublet-agent", sublet::log::parse_level(given["log-level"].as<std::string>()));
-    auto options = read_options(given, remove_state);
-    if (!options) {
-      std::cerr << "sublet-agent: " << options.error().detail() << "\n";
-      return 2;
+    auto options = read_options(given);
+    if (!options) return refuse(options.error());
+    if (given["print-config"].as<bool>()) {
+      std::cout << sublet::config::print(described, *settings, command_line_only);
+      return 0;
     }
-    const std::string state_dir = options->state_dir;
-    int status = 0;
-    {
-      sublet::agent::Agent agent(std::move(*options));
-      status = agent.run();
-    }
-    std::error_code error;
-    // What no manager has heard of is left for the next agent.
-    if (remove_state && !sublet::agent::holds_usage(state_dir + usage_name))
-      std::filesystem::remove_all(state_dir, error);
-    return status;
+    return run(std::move(*options), given);
   } catch (const cxxopts::exceptions::exception& error) {
     std::cerr << "sublet-agent: " << error.what() << "; see sublet-agent --help\n";
     return 2;

@@ -35,6 +35,9 @@ inline constexpr milliseconds overrun_grace{50};  ///< A function past its deadl
 inline constexpr milliseconds flush_max{200};     ///< For the last replies of a worker that leaves.
 inline constexpr milliseconds long_call{4};  ///< A function that runs longer has its transport polled for it.
 
+// Programs.
+inline constexpr std::size_t config_bytes_max = 256 * 1024;
+
 // Control plane.
 inline constexpr std::size_t http_header_bytes_max = 16 * 1024;
 inline constexpr std::size_t json_body_bytes_max = std::size_t{4} << 20;

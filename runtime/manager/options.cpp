@@ -6,8 +6,14 @@
 #include <array>
 #include <cxxopts.hpp>
 
+#include "runtime/base/config.hpp"
+#include "runtime/base/limits.hpp"
+#include "runtime/lease/checks.hpp"
+
 namespace sublet::manager {
 namespace {
+
+constexpr std::uint32_t tenant_number_max = 1'000'000;  // Of shares, cores and leases.
 
 /// 127.0.0.0/8 and ::1; nothing when `text` is no numeric address.
 std::optional<bool> is_loopback(const std::string& text) {
@@ -40,6 +46,7 @@ cxxopts::Options describe() {
        "reaches the port can run code on every node")  //
       ("version", "Print the version and end")         //
       ("h,help", "Print this and end");
+  config::add_options(options);
   options.add_options("hidden")("print-routes", "Print methods and paths of the API and end");
   return options;
 }
@@ -48,10 +55,57 @@ Error wrong(const std::string& text) {
   return {Errc::invalid_argument, text + "; see sublet-manager --help"};
 }
 
-Result<CommandLine> checked(const cxxopts::ParseResult& given) {
+const std::vector<std::string> command_line_only{"version", "help", "print-routes"};
+constexpr const char* tenant_section = "tenant";
+
+Result<std::map<std::string, TenantOptions>> tenants_of(const config::File& file) {
+  std::map<std::string, TenantOptions> tenants;
+  for (const config::Section& section : file.sections) {
+    if (section.kind != tenant_section) continue;
+    if (!lease::is_name(section.name)) {
+      return file.wrong(section.line, "a tenant's name has letters, digits and .:@_- only, " +
+                                          std::to_string(limits::name_bytes_max) + " at most");
+    }
+    if (tenants.size() == limits::tenants_max) {
+      return file.wrong(section.line, "more than " + std::to_string(limits::tenants_max) + " tenants");
+    }
+    TenantOptions& tenant = tenants[section.name];
+    const std::map<std::string_view, std::uint32_t*> members{
+        {"share", &tenant.share}, {"cores_max", &tenant.cores_max}, {"leases_max", &tenant.leases_max}};
+    for (const config::Entry& entry : section.entries) {
+      const auto member = members.find(entry.key);
+      if (member == members.end()) {
+        return file.wrong(entry.line, "a tenant has share, cores_max and leases_max, no '" + entry.key + "'");
+      }
+      const Result<std::uint32_t> number = config::number_of(file, entry, tenant_number_max);
+      if (!number) return number.error();
+      if (*number == 0 && member->second == &tenant.share) {
+        return file.wrong(entry.line, "share is at least 1; a tenant without a share would wait for ever");
+      }
+      *member->second = *number;
+    }
+  }
+  return tenants;
+}
+
+std::string print(const cxxopts::Options& described, const config::Settings& settings,
+                  const std::map<std::string, TenantOptions>& tenants) {
+  std::string out = config::print(described, settings, command_line_only);
+  for (const auto& [name, tenant] : tenants) {
+    out += std::string("\n[") + tenant_section + " " + name + "]\nshare = " + std::to_string(tenant.share) +
+           "\ncores_max = " + std::to_string(tenant.cores_max) +
+           "\nleases_max = " + std::to_string(tenant.leases_max) + "\n";
+  }
+  return out;
+}
+
+Result<CommandLine> checked(const config::Settings& settings) {
+  const cxxopts::ParseResult& given = settings.given;
   if (!given.unmatched().empty()) return wrong("unexpected argument '" + given.unmatched().front() + "'");
   const std::uint64_t port = given["port"].as<std::uint64_t>();  // As uint16_t it would be cut silently.
-  if (port > UINT16_MAX) return wrong("--port takes 0 to 65535, not " + std::to_string(port));
+  if (port > UINT16_MAX) {
+    return wrong("--port takes 0 to 65535, not " + std::to_string(port) + settings.origin("port"));
+  }
   Options options{.listen = given["listen"].as<std::string>(),
                   .port = static_cast<std::uint16_t>(port),
                   .port_file = given.count("port-file") > 0 ? given["port-file"].as<std::string>() : "",
@@ -60,16 +114,22 @@ Result<CommandLine> checked(const cxxopts::ParseResult& given) {
                   .print_routes = given.count("print-routes") > 0};
   constexpr std::array levels{"debug", "info", "warning", "error", "off"};
   if (std::find(levels.begin(), levels.end(), options.log_level) == levels.end()) {
-    return wrong("--log-level takes debug, info, warning, error or off, not '" + options.log_level + "'");
+    return wrong("--log-level takes debug, info, warning, error or off, not '" + options.log_level + "'" +
+                 settings.origin("log-level"));
   }
   const std::optional<bool> loopback = is_loopback(options.listen);
-  if (!loopback) return wrong("--listen takes a numeric address, not '" + options.listen + "'");
-  if (!*loopback && given.count("allow-public") == 0) {
+  if (!loopback)
+    return wrong("--listen takes a numeric address, not '" + options.listen + "'" +
+                 settings.origin("listen"));
+  if (!*loopback && !given["allow-public"].as<bool>()) {
     return wrong(
-        "--listen " + options.listen +
+        "--listen " + options.listen + settings.origin("listen") +
         " can be reached from other machines, and nothing asks callers who they are yet: whoever reaches "
         "it can run code on every node. Where the network is trusted, add --allow-public");
   }
+  Result<std::map<std::string, TenantOptions>> tenants = tenants_of(settings.file);
+  if (!tenants) return tenants.error();
+  options.tenants = *std::move(tenants);
   return CommandLine{options, ""};
 }
 
@@ -78,10 +138,17 @@ Result<CommandLine> checked(const cxxopts::ParseResult& given) {
 Result<CommandLine> parse_command_line(int argc, const char* const* argv) {
   cxxopts::Options options = describe();
   try {
-    const cxxopts::ParseResult given = options.parse(argc, argv);
+    const Result<config::Settings> settings =
+        config::read(options, argc, argv, command_line_only, {tenant_section});
+    if (!settings) return settings.error();
+    const cxxopts::ParseResult& given = settings->given;
     if (given.count("help") > 0) return CommandLine{std::nullopt, options.help({""})};
     if (given.count("version") > 0) return CommandLine{std::nullopt, "sublet-manager " SUBLET_VERSION "\n"};
-    return checked(given);
+    Result<CommandLine> line = checked(*settings);
+    if (line && given["print-config"].as<bool>()) {
+      return CommandLine{std::nullopt, print(options, *settings, line->options->tenants)};
+    }
+    return line;
   } catch (const cxxopts::exceptions::exception& error) {
     return wrong(error.what());
   }

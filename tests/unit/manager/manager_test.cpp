@@ -168,3 +168,36 @@ TEST_CASE("the command line is checked") {
   REQUIRE_FALSE(parse({"--help"})->options.has_value());
   REQUIRE(parse({"--help"})->text.find("print-routes") == std::string::npos);
 }
+
+TEST_CASE("a configuration names the tenants and what they get") {
+  const auto state = StateDir::open("").value();
+  const std::string path = (state->path() / "manager.conf").string();
+  const auto with = [&](const std::string& text) {
+    std::ofstream(path) << text;
+    return parse({"--config", path.c_str()});
+  };
+  const auto options =
+      *with("port = 0\n[tenant physics]\nshare = 3\ncores_max = 64\n[tenant a.b]\nleases_max = 7\n")->options;
+  REQUIRE(options.port == 0);
+  REQUIRE(options.tenants.size() == 2);
+  REQUIRE((options.tenants.at("physics").share == 3 && options.tenants.at("physics").cores_max == 64));
+  REQUIRE((options.tenants.at("a.b").share == 1 && options.tenants.at("a.b").leases_max == 7));
+
+  const std::string printed = parse({"--config", path.c_str(), "--port", "9", "--print-config"})->text;
+  REQUIRE_THAT(printed, Catch::Contains("port = 9\n") && Catch::Contains("[tenant physics]\nshare = 3\n"));
+  const manager::Options again = *with(printed)->options;
+  REQUIRE((again.port == 9 && again.tenants.size() == 2 && again.tenants.at("physics").cores_max == 64));
+
+  for (const auto& [text, complaint] : std::vector<std::pair<const char*, const char*>>{
+           {"[tenant a]\nshares = 1\n", ":2: a tenant has share"},
+           {"[tenant a]\nshare = 0\n", ":2: share is at least 1"},
+           {"[tenant a]\ncores_max = -1\n", ":2: 'cores_max' takes a whole number"},
+           {"[tenant a/b]\n", ":1: a tenant's name"},
+           {"[node a]\n", ":1: there are no sections"},
+           {"port = 65536\n", ":1)"},
+           {"listen = 0.0.0.0\n", ":1) can be reached"},
+           {"print-routes = true\n", ":1: there is no option"}}) {
+    INFO(text);
+    REQUIRE_THAT(with(text).error().detail(), Catch::Contains(path + complaint));
+  }
+}
