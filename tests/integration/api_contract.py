@@ -237,7 +237,7 @@ class ApiContract(unittest.TestCase):
             if not line.startswith("#"):
                 float(line.rsplit(" ", 1)[1])
         for expected in ('sublet_grants_total 1', 'sublet_lease_ends_total{reason="released"} 1',
-                         'sublet_refusals_total{error="no_capacity"} 1', 'sublet_grant_seconds_count 2',
+                         'sublet_refusals_total{error="no_capacity"} 2', 'sublet_grant_seconds_count 2',
                          'sublet_http_requests_total{method="POST",route="/v1/nodes",status="201"} 1'):
             self.assertIn(expected, text.splitlines())
 
