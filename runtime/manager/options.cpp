@@ -36,8 +36,8 @@ cxxopts::Options describe() {
       ("port-file", "Write the port to this file once it is listened on", cxxopts::value<std::string>(),
        "PATH")  //
       ("state-dir",
-       "Keep functions in this directory, which only one manager uses at a time; what an earlier one "
-       "left is removed (default: a private temporary one, gone at the end)",
+       "Keep nodes, leases, functions and usage in this directory, which only one manager uses at a time "
+       "(default: a private temporary one, gone at the end)",
        cxxopts::value<std::string>(), "PATH")  //
       ("log-level", "debug, info, warning, error or off",
        cxxopts::value<std::string>()->default_value("info"), "LEVEL")  //
