@@ -64,6 +64,8 @@ constexpr std::array leases_options{
            .argument = "TENANT",
            .about = "Show only this tenant's",
            .completes = Completes::tenant},
+    Option{
+        .name = "limit", .argument = "N", .about = "Show at most so many, up to 10000", .otherwise = "1000"},
 };
 
 constexpr std::array usage_options{
@@ -80,6 +82,12 @@ constexpr std::array usage_options{
            .argument = "NAME[@VERSION]",
            .about = "Count only this function, or this version of it",
            .completes = Completes::function},
+    Option{.name = "after",
+           .argument = "LEASE",
+           .about = "By lease and worker: only leases with a greater number than this",
+           .completes = Completes::lease},
+    Option{
+        .name = "limit", .argument = "N", .about = "At most so many rows, up to 10000", .otherwise = "10000"},
     Option{.name = "csv", .about = "Print comma-separated values"},
 };
 
@@ -150,7 +158,7 @@ constexpr std::array all{
             &show_nodes},
     Command{"leases",
             "List the leases",
-            "Only active ones, unless --all is given. With --json all that the manager answers.",
+            "The newest first, and only active ones unless --all is given.",
             {},
             leases_options,
             &show_leases},

@@ -279,7 +279,7 @@ int print_names(const std::vector<std::string>& words) {
   const std::string& kind = words[0];
   try {
     Manager manager(words.size() > 1 ? words[1] : Arguments().manager(), names_timeout);
-    const std::string body = manager.get("/v1/" + kind);
+    const std::string body = manager.get("/v1/" + kind + (kind == "leases" ? "?state=active" : ""));
     std::vector<std::string> names;
     if (kind == "nodes") {
       for (const auto& node : manager.parse<api::Nodes>(body).nodes) names.push_back(node.name);
@@ -291,7 +291,7 @@ int print_names(const std::vector<std::string>& words) {
       for (const auto& tenant : manager.parse<api::Tenants>(body).tenants) names.push_back(tenant.tenant);
     } else if (kind == "leases") {
       for (const auto& lease : manager.parse<api::Leases>(body).leases) {
-        if (lease.state == "active") names.push_back(std::to_string(lease.lease));
+        names.push_back(std::to_string(lease.lease));
       }
     }
     // The words go to a shell: only what a name may consist of.

@@ -1,4 +1,5 @@
 // nodes, leases, functions, tenants and usage: what the manager knows.
+#include <algorithm>
 #include <iostream>
 
 #include "client/cli/manager.hpp"
@@ -24,6 +25,14 @@ int show(const Arguments& given, Manager& manager, const std::string& body, Rows
     table.print(std::cout, palette_for_output(!given.has("no-color")));
   }
   return exit_ok;
+}
+
+/// The most that the manager puts into one answer.
+constexpr std::uint64_t rows_max = 10'000;
+
+void tell_if_cut(std::uint64_t rows, std::uint64_t limit, const char* more) {
+  if (rows >= limit)
+    std::cerr << "sublet: these are " << rows << " rows, and there may be more: " << more << '\n';
 }
 
 Cell usage_name(const api::UsageRow& row, const std::string& by) {
@@ -75,12 +84,17 @@ int show_nodes(const Arguments& given) {
 }
 
 int show_leases(const Arguments& given) {
+  const std::uint64_t limit = given.number("limit", 1000, 1, rows_max);
+  std::string path = "/v1/leases?limit=" + std::to_string(limit);
+  if (!given.has("all")) path += "&state=active";
+  if (given.has("tenant")) path += "&tenant=" + client::escape(given.text("tenant"));
   Manager manager(given);
   const std::uint64_t now = given.json() ? 0 : manager.time_ms();
   const auto rows = [&](const api::Leases& leases) {
-    return lease_rows(leases, now, given.has("all"), given.text("tenant"));
+    tell_if_cut(leases.leases.size(), limit, "--limit shows more");
+    return lease_rows(leases, now);
   };
-  return show<api::Leases>(given, manager, manager.get("/v1/leases"), rows,
+  return show<api::Leases>(given, manager, manager.get(path), rows,
                            given.has("all") ? "no leases" : "no active leases");
 }
 
@@ -107,17 +121,28 @@ int show_tenants(const Arguments& given) {
 int show_usage(const Arguments& given) {
   const std::string by = given.text("by", "tenant");
   if (given.has("csv") && given.json()) throw Usage("--csv and --json exclude each other");
-  std::string path = "/v1/usage?by=" + by + "&format=" + (given.has("csv") ? "csv" : "json");
+  const std::uint64_t limit = given.number("limit", rows_max, 1, rows_max);
+  std::string path = "/v1/usage?by=" + by + "&format=" + (given.has("csv") ? "csv" : "json") +
+                     "&limit=" + std::to_string(limit);
+  if (given.has("after"))
+    path += "&after=" + std::to_string(given.number("after", 0, 0, std::uint64_t{1} << 53));
   for (const char* const only : {"tenant", "function"}) {
     if (given.has(only)) path += std::string("&").append(only).append("=") + client::escape(given.text(only));
   }
   Manager manager(given);
+  const char* const more = by == "lease" || by == "worker" ? "--after shows what comes behind the last lease"
+                                                           : "--tenant and --function show single ones";
   const std::string body = manager.get_newer(path);
   if (given.has("csv")) {
     std::cout << body;
+    const auto lines = static_cast<std::uint64_t>(std::count(body.begin(), body.end(), '\n'));
+    tell_if_cut(lines - std::min<std::uint64_t>(lines, 1), limit, more);
     return exit_ok;
   }
-  const auto rows = [&](const api::Usage& usage) { return usage_rows(usage, by); };
+  const auto rows = [&](const api::Usage& usage) {
+    tell_if_cut(usage.rows.size(), limit, more);
+    return usage_rows(usage, by);
+  };
   return show<api::Usage>(given, manager, body, rows, "nothing has been used");
 }
 

@@ -46,12 +46,11 @@ Table node_rows(const api::Nodes& nodes) {
   return table;
 }
 
-Table lease_rows(const api::Leases& leases, std::uint64_t now_ms, bool all, const std::string& tenant) {
+Table lease_rows(const api::Leases& leases, std::uint64_t now_ms) {
   Table table({">LEASE", "TENANT", "FUNCTION", "STATE", ">WORKERS", ">CORES", ">MEMORY", ">AGE",
                ">EXPIRES IN", "NODES"});
   for (const api::LeaseInfo& lease : leases.leases) {
     const bool active = lease.state == "active";
-    if ((!active && !all) || (!tenant.empty() && lease.tenant != tenant)) continue;
     std::set<std::string> names;
     for (const api::GrantedWorker& worker : lease.workers) names.insert(worker.node_name);
     std::string nodes = names.empty() ? "-" : *names.begin();

@@ -11,11 +11,8 @@ namespace sublet::cli {
 
 [[nodiscard]] Style style_of_node(const std::string& state);
 [[nodiscard]] Table node_rows(const api::Nodes& nodes);
-/// @param now_ms  By the manager's clock.
-/// @param all     Those that have ended, too.
-/// @param tenant  Only its; empty: everybody's.
-[[nodiscard]] Table lease_rows(const api::Leases& leases, std::uint64_t now_ms, bool all,
-                               const std::string& tenant);
+/// @param now_ms By the manager's clock.
+[[nodiscard]] Table lease_rows(const api::Leases& leases, std::uint64_t now_ms);
 [[nodiscard]] Table tenant_rows(const api::Tenants& tenants);
 
 }  // namespace sublet::cli

@@ -23,8 +23,8 @@ using Lines = std::vector<std::string>;
 
 /// A key press waits for a manager that does not answer.
 constexpr Manager::Timeout look_timeout{2000};
-/// Above, the list of leases is too long to be asked for every other second, or to be read.
-constexpr std::uint64_t leases_shown_max = 5000;
+/// The newest ones are shown: more do not fit on a screen.
+constexpr const char* leases_path = "/v1/leases?state=active&limit=200";
 /// Rows of one table when nobody scrolls.
 constexpr std::size_t unlimited = SIZE_MAX;
 
@@ -32,7 +32,7 @@ struct Look {
   TimePoint at;
   std::string health_json;
   std::string nodes_json;
-  std::string leases_json;   ///< Empty: too many.
+  std::string leases_json;
   std::string tenants_json;  ///< Empty: the manager is older.
   std::string metrics;
 };
@@ -53,8 +53,7 @@ Look take_look(Manager& manager) {
   look.metrics = manager.get("/metrics");
   look.at = SteadyClock::now();
   look.nodes_json = manager.get("/v1/nodes");
-  const auto active = metric(look.metrics, R"(sublet_leases{state="active"})");
-  if (active.value_or(0) <= leases_shown_max) look.leases_json = manager.get("/v1/leases");
+  look.leases_json = manager.get(leases_path);
   try {
     look.tenants_json = manager.get("/v1/tenants");
   } catch (const Exception& error) {
@@ -122,14 +121,10 @@ Lines frame(Manager& manager, const Look& look, const Look* before, std::size_t 
   const std::size_t room = rows == unlimited ? unlimited : rows - std::min(rows, around_tables);
   const auto share = [&](std::size_t part) { return room == unlimited ? unlimited : room * part / 4 + 1; };
   add_table(lines, "NODES", node_rows(nodes), share(2), palette);
-  if (look.leases_json.empty()) {
-    lines.insert(lines.end(), {"", "LEASES: too many to show"});
-  } else {
-    const Result<api::Health> health = api::from_json<api::Health>(look.health_json);
-    const auto leases = manager.parse<api::Leases>(look.leases_json);
-    add_table(lines, "LEASES", lease_rows(leases, health ? health->time_ms : unix_time_ms(), false, ""),
-              share(1), palette);
-  }
+  const Result<api::Health> health = api::from_json<api::Health>(look.health_json);
+  const auto leases = manager.parse<api::Leases>(look.leases_json);
+  add_table(lines, "LEASES", lease_rows(leases, health ? health->time_ms : unix_time_ms()), share(1),
+            palette);
   if (!look.tenants_json.empty()) {
     add_table(lines, "TENANTS", tenant_rows(manager.parse<api::Tenants>(look.tenants_json)), share(1),
               palette);
@@ -184,8 +179,7 @@ int top(const Arguments& given) {
   if (given.json()) {
     const Look look = take_look(manager);
     JsonObject bodies;
-    bodies.raw("health", look.health_json).raw("nodes", look.nodes_json);
-    if (!look.leases_json.empty()) bodies.raw("leases", look.leases_json);
+    bodies.raw("health", look.health_json).raw("nodes", look.nodes_json).raw("leases", look.leases_json);
     if (!look.tenants_json.empty()) bodies.raw("tenants", look.tenants_json);
     std::cout << bodies.str() << '\n';
     return exit_ok;

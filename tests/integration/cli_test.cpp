@@ -126,7 +126,7 @@ TEST_CASE("sublet steers nodes, leases and functions") {
   CHECK(run("undrain n1 --json").out.starts_with(R"({"nodes":[{"node":)"));
   CHECK(run("invoke probe@1 --wait 60").code == 0);
 
-  const std::string leases = run("leases --json").out;
+  const std::string leases = run("leases --all --json").out;
   const std::size_t at = leases.find(R"("lease":)") + 8;
   const std::string lease = leases.substr(at, leases.find(',', at) - at);
   CHECK(has(run("revoke " + lease), "lease " + lease + " had ended before: released"));

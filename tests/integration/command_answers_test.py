@@ -100,9 +100,9 @@ class AnswerTest(unittest.TestCase):
                "core_ns": 0, "gpu_ns": 0}
         body = {"time_ms": 1, "rows": [row]}
         AnsweringManager.answers = {
-            "GET /v1/usage?by=tenant&format=json": (200, body),
-            "GET /v1/usage?by=tenant&format=json&tenant=a%20b&function=f%401": (200, body),
-            "GET /v1/usage?by=lease&format=csv": (200, "lease,tenant\n1,physics\n")}
+            "GET /v1/usage?by=tenant&format=json&limit=10000": (200, body),
+            "GET /v1/usage?by=tenant&format=json&limit=10000&tenant=a%20b&function=f%401": (200, body),
+            "GET /v1/usage?by=lease&format=csv&limit=1&after=7": (200, "lease,tenant\n1,physics\n")}
         heading, line = self.sublet("usage").stdout.splitlines()
         self.assertEqual(re.split(r"  +", heading.strip()),
                          ["TENANT", "LEASES", "WORKERS", "CALLS", "EXECUTION", "POLLING", "LEASED", "CORES", "GPUS"])
@@ -110,7 +110,9 @@ class AnswerTest(unittest.TestCase):
                          ["physics", "3", "4", "10", "1.5 ms", "1 min 30 s", "2 h 3 min", "0 s", "0 s"])
         self.assertEqual(json.loads(self.sublet("usage", "--json").stdout), body)
         self.assertEqual(self.sublet("usage", "--tenant", "a b", "--function", "f@1").returncode, 0)
-        self.assertEqual(self.sublet("usage", "--by", "lease", "--csv").stdout, "lease,tenant\n1,physics\n")
+        done = self.sublet("usage", "--by", "lease", "--csv", "--limit", "1", "--after", "7")
+        self.assertEqual(done.stdout, "lease,tenant\n1,physics\n")
+        self.assertIn("--after", done.stderr, "one row of one: there may be more")
 
     def test_tenants_and_their_quotas(self):
         tenant = {"tenant": "physics", "share": 2, "cores_max": 0, "leases_max": 9, "cores": 3, "leases": 1, "waiting": 4}
