@@ -18,7 +18,10 @@ endif()
 # copies that overlap, and with sanitizers std::regex, which it uses, for reading what nobody wrote.
 function(sublet_reads_options name)
   if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
-    target_compile_options(${name} PRIVATE -Wno-restrict $<$<BOOL:${SUBLET_SANITIZE}>:-Wno-maybe-uninitialized>)
+    target_compile_options(${name} PRIVATE -Wno-restrict)
+    if(SUBLET_SANITIZE)
+      target_compile_options(${name} PRIVATE -Wno-maybe-uninitialized)
+    endif()
   endif()
 endfunction()
 
