@@ -45,6 +45,7 @@ class Client final : public transport::Connection {
     }
     for (std::size_t steps = 0; steps < batch_max && count < out.size(); ++steps) {
       if (input_.empty()) {
+        if (count > 0) return count;  // What has arrived runs before the end is told.
         out[count] = {.kind = Completion::Kind::down, .error = Errc::closed};
         return count + (std::exchange(down_, true) ? 0 : 1);
       }
@@ -147,8 +148,9 @@ int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
       region.size());
   if (!layout) return 0;
   std::memset(region.data(), 0, region.size());
+  static local::UsageRecord usage;
   worker::Invoker invoker({std::make_unique<Client>(input, region, output), *layout, &region, &output},
-                          module);
+                          module, usage);
   static_cast<void>(invoker.run());
   return 0;
 }
