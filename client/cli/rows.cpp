@@ -59,7 +59,7 @@ Table lease_rows(const api::Leases& leases, std::uint64_t now_ms) {
     table.add({std::to_string(lease.lease), lease.tenant, lease.function_name,
                active ? Cell("active", Style::good) : Cell(lease.reason, Style::dim),
                std::to_string(lease.workers.size()), std::to_string(lease.cores),
-               in_bytes(lease.memory_bytes),
+               lease.memory_bytes == 0 ? "share" : in_bytes(lease.memory_bytes),
                ago(lease.granted_ms, active || lease.ended_ms == 0 ? now_ms : lease.ended_ms),
                active ? in_time_ms(left) : "-", nodes});
   }

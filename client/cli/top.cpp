@@ -119,7 +119,7 @@ Lines frame(Manager& manager, const Look& look, const Look* before, std::size_t 
   // A heading, a table's head and its last line for each of three tables.
   constexpr std::size_t around_tables = 3 + 3 * 4;
   const std::size_t room = rows == unlimited ? unlimited : rows - std::min(rows, around_tables);
-  const auto share = [&](std::size_t part) { return room == unlimited ? unlimited : room * part / 4 + 1; };
+  const auto share = [&](std::size_t part) { return room == unlimited ? unlimited : room * part / 4 + 2; };
   add_table(lines, "NODES", node_rows(nodes), share(2), palette);
   const Result<api::Health> health = api::from_json<api::Health>(look.health_json);
   const auto leases = manager.parse<api::Leases>(look.leases_json);
