@@ -339,7 +339,9 @@ class SiteTest(unittest.TestCase):
         terminal = self.terminal("bash", "-c", "stty rows 30 cols 100; echo $$; exec sublet top --interval 3600", env=self.env)
         terminal.expect("q ends")
         subprocess.run(["stty", "rows", "12", "cols", "40"], stdin=terminal.descriptor, check=True)
-        terminal.read_until(lambda seen: seen.count("\x1b[H") >= 2, "it draws for the new size without waiting")
+        terminal.seen = ""
+        terminal.read_until(lambda seen: "\x1b[H" in seen and seen.rindex("q ends") > seen.rindex("\x1b[H")
+                            if "q ends" in seen else False, "it draws for the new size without waiting")
         last = terminal.seen[terminal.seen.rindex("\x1b[H"):]
         self.assertEqual(last.count("\r\n"), 11)
         for line in re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", last).split("\r\n"):
