@@ -17,7 +17,7 @@ def main() -> None:
     for wrong in (["--nonsense"], [], ["fly"], ["invoke", "--transport", "pigeon"], ["invoke", "--size", "0"],
                   ["invoke", "--size", "x"], ["invoke", "--rounds", "0"], ["invoke", "fly"],
                   ["lease", "--clients", "0"], ["lease", "--nodes", "-1"], ["lease", "--ms", "x"],
-                  ["scale", "--nodes", "10001"], ["scale", "--ttl", "1"],
+                  ["chaos", "--minutes", "0"], ["chaos", "--agents", "0"], ["scale", "--nodes", "10001"], ["scale", "--ttl", "1"],
                   ["lease", "--manager-pid", "1"], ["lease", "--manager", "http://127.0.0.1:1", "--state-dir", "x"]):
         done = run(*wrong)
         assert done.returncode == 2 and done.stderr.startswith("sublet-bench: ") and not done.stdout, (wrong, done)
