@@ -78,11 +78,14 @@ Status WorkerLink::write_call(const Call& call, std::uint32_t index) noexcept {
                                    word(wire::RequestKind::invoke_again, index, generation), {}));
   }
   kept = wanted;
-  slot.header_sent = !large;
+  slot.header_sent = false;
   const std::array<std::span<const std::byte>, 2> pieces{wire::bytes_of(kept), spec.input};
-  return note(connection_->write(std::span(pieces).first(large || spec.input.empty() ? 1 : 2), remote_,
-                                 begin + wire::header_offset,
-                                 word(wire::RequestKind::invoke, index, generation), {}));
+  Status sent = note(connection_->write(std::span(pieces).first(large || spec.input.empty() ? 1 : 2), remote_,
+                                        begin + wire::header_offset,
+                                        word(wire::RequestKind::invoke, index, generation), {}));
+  // A write that was refused, by a full queue for one, left no header in the worker's slot.
+  slot.header_sent = sent.ok() && !large;
+  return sent;
 }
 
 Status WorkerLink::write_large(const Call& call, std::size_t offset) noexcept {
