@@ -126,6 +126,8 @@ class Client {
     Outcome outcome = Outcome::ok;
     if (!result) {
       outcome = outcome_of(result.error().code());
+      if (outcome == Outcome::wrong)
+        ledger_[slot.call].error = static_cast<std::uint16_t>(result.error().code());
     } else if (*result != sizeof(slot.call) ||
                std::memcmp(slot.output.data(), &slot.call, sizeof(slot.call)) != 0) {
       outcome = Outcome::wrong;

@@ -64,6 +64,7 @@ Tally judge_calls(const std::vector<ClientRun>& runs) {
       text << "call " << number << " of " << run.ledger.path() << " (lease " << entry.lease << ") " << fault
            << ": status " << names.at(static_cast<std::size_t>(call.outcome)) << ", started " << call.started
            << ", finished " << call.finished;
+      if (entry.error != 0) text << ", error " << name(static_cast<Errc>(entry.error.load()));
       tally.violations.push_back(text.str());
     }
   }

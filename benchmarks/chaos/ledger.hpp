@@ -41,6 +41,7 @@ struct Entry {
   std::atomic<std::uint32_t> finished{0};  ///< Times that it came to the function's end.
   std::atomic<Kind> kind{Kind::idempotent};
   std::atomic<Outcome> outcome{Outcome::unused};
+  std::atomic<std::uint16_t> error{0};  ///< Errc of a wrong one; 0: the output is.
 };
 static_assert(std::atomic<std::uint64_t>::is_always_lock_free, "a killed process must leave no lock behind");
 
