@@ -146,11 +146,13 @@ void Invoker::run_next() noexcept {
   --queue_size_;
   Slot& slot = slots_[pending.slot];
   slot.queued = false;
+  // Of a cancelled call too: the client takes it for sent, and says it no more.
+  slot.header_known =
+      slot.header_known || (pending.full_header && pending.bytes >= sizeof(wire::RequestHeader));
   if (slot.cancelled) {
     reply(wire::ReplyKind::cancelled, pending.slot, pending.generation, {});
     return;
   }
-  slot.header_known = slot.header_known || pending.full_header;
   wire::RequestHeader header;  // A copy: the client could change the slot while it is read.
   std::memcpy(&header,
               service_.input->data() + service_.layout.slot_offset(pending.slot) + wire::header_offset,
