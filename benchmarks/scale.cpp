@@ -78,7 +78,8 @@ class Load {
         request_(lease_request("echo@1", std::uint64_t{1000} * options.ttl_s)),
         swarm_(loop_, target_, shape_, nodes),
         holder_(loop_, target_, swarm_, holder_connections, request_, std::uint64_t{1000} * options.ttl_s),
-        prober_(loop_, target_, swarm_, times_, request_, 1s / std::max(options.probes, 1U)) {}
+        prober_(loop_, target_, swarm_, times_, request_,
+                std::chrono::nanoseconds(1s) / std::max(options.probes, 1U)) {}
 
   void fill(ScaleReport& report) {
     const TimePoint started = SteadyClock::now();
