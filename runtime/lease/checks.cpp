@@ -1,7 +1,7 @@
 #include "runtime/lease/checks.hpp"
 
 #include <algorithm>
-#include <set>
+#include <vector>
 
 #include "runtime/base/limits.hpp"
 #include "runtime/lease/placement.hpp"
@@ -78,19 +78,19 @@ Status check(const api::Heartbeat& said) {
     return wrong("a heartbeat that is unchanged lists no workers");
   }
   if (Status good = check(said.usage); !good) return good;
-  std::set<std::uint32_t> present;
+  std::vector<std::uint32_t> present;
+  present.reserve(said.ready.size() + said.serving.size());
   for (const api::WorkerInfo& worker : said.ready) {
-    if (!present.insert(worker.id).second) {
-      return wrong("worker " + std::to_string(worker.id) + " is listed twice");
-    }
     if (Status good = check(worker); !good) return good;
+    present.push_back(worker.id);
   }
   for (const api::Heartbeat::Serving& serving : said.serving) {
-    if (!present.insert(serving.worker).second) {
-      return wrong("worker " + std::to_string(serving.worker) + " is listed twice");
-    }
     if (serving.lease == 0) return wrong("a serving worker names its lease");
+    present.push_back(serving.worker);
   }
+  std::sort(present.begin(), present.end());
+  const auto twice = std::adjacent_find(present.begin(), present.end());
+  if (twice != present.end()) return wrong("worker " + std::to_string(*twice) + " is listed twice");
   return {};
 }
 

@@ -166,7 +166,7 @@ class LeaseTable {
   void hear_ready(Node& node, const api::WorkerInfo& info);
   void settle_ending(Node& node, Worker& worker);
   void hear_serving(Node& node, const api::Heartbeat::Serving& serving, Time now);
-  void forget_absent(Node& node, const std::set<WorkerId>& present, Time now);
+  void forget_absent(Node& node, Time now);
   void worker_gone(Node& node, Worker& worker, bool with_node, Time now);
   void lose_node(Node& node, const std::string& why, Time now);
   void forget_node(NodeId id);

@@ -27,7 +27,8 @@ struct Worker {
   bool foreign = false;  ///< ending: it serves what this manager did not grant; what it holds is unknown.
   bool listed_ready = false;  ///< In the node's last list.
   std::uint8_t heard_since =
-      0;  ///< ending: heartbeats that list it as ready since the node took the command.
+      0;                   ///< ending: heartbeats that list it as ready since the node took the command.
+  std::uint32_t list = 0;  ///< The node's last list that names it.
   std::uint32_t cores = 0;
   std::uint32_t gpus = 0;
   std::uint64_t memory_bytes = 0;
@@ -73,6 +74,7 @@ struct Node {
   Time probation_end{};  ///< Not granted before.
   Resources held;
   std::uint32_t foreign = 0;  ///< Workers.
+  std::uint32_t lists = 0;    ///< Heartbeats that said everything.
   std::map<WorkerId, Worker> workers;
   std::array<std::uint32_t, Worker::states> count{};  ///< Workers by state.
   std::map<FunctionId, std::set<WorkerId>> ready;     ///< By the function that they have loaded; 0: none.

@@ -110,10 +110,14 @@ Result<bool> LeaseTable::heartbeat(NodeId id, const api::Heartbeat& said, Time n
 void LeaseTable::hear_lists(Node& node, const api::Heartbeat& said, Time now) {
   node.said_all = true;
   node.drain_said = said.draining;
-  std::set<WorkerId> present;
-  for (const api::WorkerInfo& info : said.ready) present.insert(info.id);
-  for (const api::Heartbeat::Serving& serving : said.serving) present.insert(serving.worker);
-  forget_absent(node, present, now);
+  ++node.lists;
+  const auto name = [&](WorkerId id) {
+    if (const auto worker = node.workers.find(id); worker != node.workers.end())
+      worker->second.list = node.lists;
+  };
+  for (const api::WorkerInfo& info : said.ready) name(info.id);
+  for (const api::Heartbeat::Serving& serving : said.serving) name(serving.worker);
+  forget_absent(node, now);
   for (const api::WorkerInfo& info : said.ready) hear_ready(node, info);
   for (const api::Heartbeat::Serving& serving : said.serving) hear_serving(node, serving, now);
   candidates_.update(node);
@@ -127,10 +131,10 @@ void LeaseTable::note_ended(const Node& node, const api::Heartbeat& said) {
   }
 }
 
-void LeaseTable::forget_absent(Node& node, const std::set<WorkerId>& present, Time now) {
+void LeaseTable::forget_absent(Node& node, Time now) {
   std::vector<WorkerId> absent;
   for (const auto& [id, worker] : node.workers) {
-    if (!present.contains(id)) absent.push_back(id);
+    if (worker.list != node.lists) absent.push_back(id);
   }
   for (const WorkerId id : absent) {
     worker_gone(node, node.workers.at(id), false, now);

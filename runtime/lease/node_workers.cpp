@@ -26,6 +26,9 @@ std::uint32_t& count(Node& node, Worker::State state) {
 Worker& LeaseTable::add_worker(Node& node, const api::WorkerInfo& info) {
   const auto [at, fresh] = node.workers.try_emplace(info.id);
   Worker& worker = at->second;
+  // Most of what a node says it has said before.
+  if (!fresh && worker.info.function == info.function && worker.info.endpoints == info.endpoints)
+    return worker;
   if (!fresh && worker.state == Worker::State::ready) unlist_ready(node, worker);
   worker.info = info;
   if (fresh) ++count(node, Worker::State::ready);

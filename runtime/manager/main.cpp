@@ -36,7 +36,7 @@ Status run(const Options& options) {
   control::EventLoop loop;
   Result<std::unique_ptr<StateDir>> state = StateDir::open(options.state_dir);
   if (!state) return state.error();
-  Result<std::unique_ptr<Service>> opened = Service::open(loop, (*state)->path(), {});
+  Result<std::unique_ptr<Service>> opened = Service::open(loop, (*state)->path(), options.policy);
   if (!opened) return opened.error();
   Service& service = **opened;
   if (options.print_routes) {

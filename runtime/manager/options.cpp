@@ -39,6 +39,9 @@ cxxopts::Options describe() {
        "Keep nodes, leases, functions and usage in this directory, which only one manager uses at a time "
        "(default: a private temporary one, gone at the end)",
        cxxopts::value<std::string>(), "PATH")  //
+      ("placement",
+       "Where requests that do not say so get workers: spread over the nodes, or packed onto few",
+       cxxopts::value<std::string>()->default_value(lease::placement_spread), "POLICY")  //
       ("log-level", "debug, info, warning, error or off",
        cxxopts::value<std::string>()->default_value("info"), "LEVEL")  //
       ("allow-public",
@@ -58,8 +61,8 @@ Error wrong(const std::string& text) {
 const std::vector<std::string> command_line_only{"version", "help", "print-routes"};
 constexpr const char* tenant_section = "tenant";
 
-Result<std::map<std::string, TenantOptions>> tenants_of(const config::File& file) {
-  std::map<std::string, TenantOptions> tenants;
+Result<std::map<std::string, lease::TenantPolicy>> tenants_of(const config::File& file) {
+  std::map<std::string, lease::TenantPolicy> tenants;
   for (const config::Section& section : file.sections) {
     if (section.kind != tenant_section) continue;
     if (!lease::is_name(section.name)) {
@@ -69,7 +72,7 @@ Result<std::map<std::string, TenantOptions>> tenants_of(const config::File& file
     if (tenants.size() == limits::tenants_max) {
       return file.wrong(section.line, "more than " + std::to_string(limits::tenants_max) + " tenants");
     }
-    TenantOptions& tenant = tenants[section.name];
+    lease::TenantPolicy& tenant = tenants[section.name];
     const std::map<std::string_view, std::uint32_t*> members{
         {"share", &tenant.share}, {"cores_max", &tenant.cores_max}, {"leases_max", &tenant.leases_max}};
     for (const config::Entry& entry : section.entries) {
@@ -89,7 +92,7 @@ Result<std::map<std::string, TenantOptions>> tenants_of(const config::File& file
 }
 
 std::string print(const cxxopts::Options& described, const config::Settings& settings,
-                  const std::map<std::string, TenantOptions>& tenants) {
+                  const std::map<std::string, lease::TenantPolicy>& tenants) {
   std::string out = config::print(described, settings, command_line_only);
   for (const auto& [name, tenant] : tenants) {
     out += std::string("\n[") + tenant_section + " " + name + "]\nshare = " + std::to_string(tenant.share) +
@@ -111,7 +114,13 @@ Result<CommandLine> checked(const config::Settings& settings) {
                   .port_file = given.count("port-file") > 0 ? given["port-file"].as<std::string>() : "",
                   .state_dir = given.count("state-dir") > 0 ? given["state-dir"].as<std::string>() : "",
                   .log_level = given["log-level"].as<std::string>(),
-                  .print_routes = given.count("print-routes") > 0};
+                  .print_routes = given.count("print-routes") > 0,
+                  .policy = {.placement = given["placement"].as<std::string>()}};
+  if (options.policy.placement != lease::placement_spread &&
+      options.policy.placement != lease::placement_pack) {
+    return wrong("--placement takes spread or pack, not '" + options.policy.placement + "'" +
+                 settings.origin("placement"));
+  }
   constexpr std::array levels{"debug", "info", "warning", "error", "off"};
   if (std::find(levels.begin(), levels.end(), options.log_level) == levels.end()) {
     return wrong("--log-level takes debug, info, warning, error or off, not '" + options.log_level + "'" +
@@ -127,9 +136,9 @@ Result<CommandLine> checked(const config::Settings& settings) {
         " can be reached from other machines, and nothing asks callers who they are yet: whoever reaches "
         "it can run code on every node. Where the network is trusted, add --allow-public");
   }
-  Result<std::map<std::string, TenantOptions>> tenants = tenants_of(settings.file);
+  Result<std::map<std::string, lease::TenantPolicy>> tenants = tenants_of(settings.file);
   if (!tenants) return tenants.error();
-  options.tenants = *std::move(tenants);
+  options.policy.tenants = *std::move(tenants);
   return CommandLine{options, ""};
 }
 
@@ -146,7 +155,7 @@ Result<CommandLine> parse_command_line(int argc, const char* const* argv) {
     if (given.count("version") > 0) return CommandLine{std::nullopt, "sublet-manager " SUBLET_VERSION "\n"};
     Result<CommandLine> line = checked(*settings);
     if (line && given["print-config"].as<bool>()) {
-      return CommandLine{std::nullopt, print(options, *settings, line->options->tenants)};
+      return CommandLine{std::nullopt, print(options, *settings, line->options->policy.tenants)};
     }
     return line;
   } catch (const cxxopts::exceptions::exception& error) {

@@ -1,20 +1,13 @@
 #pragma once
 
 #include <cstdint>
-#include <map>
 #include <optional>
 #include <string>
 
 #include "runtime/base/result.hpp"
+#include "runtime/lease/lease_table.hpp"
 
 namespace sublet::manager {
-
-/// What a site grants one tenant; from the configuration's [tenant NAME].
-struct TenantOptions {
-  std::uint32_t share = 1;       ///< Weight among those that wait, at least 1.
-  std::uint32_t cores_max = 0;   ///< Held at a time; 0: no quota.
-  std::uint32_t leases_max = 0;  ///< Held at a time; 0: no quota.
-};
 
 struct Options {
   std::string listen = "127.0.0.1";
@@ -23,7 +16,7 @@ struct Options {
   std::string state_dir;
   std::string log_level = "info";
   bool print_routes = false;
-  std::map<std::string, TenantOptions> tenants;
+  lease::Policy policy;  ///< Its tenants are the configuration's [tenant NAME].
 };
 
 /// What the command line asks for: options to run with, or a text to print instead (--help, --version,

@@ -179,14 +179,16 @@ TEST_CASE("a configuration names the tenants and what they get") {
   const auto options =
       *with("port = 0\n[tenant physics]\nshare = 3\ncores_max = 64\n[tenant a.b]\nleases_max = 7\n")->options;
   REQUIRE(options.port == 0);
-  REQUIRE(options.tenants.size() == 2);
-  REQUIRE((options.tenants.at("physics").share == 3 && options.tenants.at("physics").cores_max == 64));
-  REQUIRE((options.tenants.at("a.b").share == 1 && options.tenants.at("a.b").leases_max == 7));
+  REQUIRE(options.policy.tenants.size() == 2);
+  REQUIRE((options.policy.tenants.at("physics").share == 3 &&
+           options.policy.tenants.at("physics").cores_max == 64));
+  REQUIRE((options.policy.tenants.at("a.b").share == 1 && options.policy.tenants.at("a.b").leases_max == 7));
 
   const std::string printed = parse({"--config", path.c_str(), "--port", "9", "--print-config"})->text;
   REQUIRE_THAT(printed, Catch::Contains("port = 9\n") && Catch::Contains("[tenant physics]\nshare = 3\n"));
   const manager::Options again = *with(printed)->options;
-  REQUIRE((again.port == 9 && again.tenants.size() == 2 && again.tenants.at("physics").cores_max == 64));
+  REQUIRE((again.port == 9 && again.policy.tenants.size() == 2 &&
+           again.policy.tenants.at("physics").cores_max == 64));
 
   for (const auto& [text, complaint] : std::vector<std::pair<const char*, const char*>>{
            {"[tenant a]\nshares = 1\n", ":2: a tenant has share"},
