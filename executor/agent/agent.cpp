@@ -365,6 +365,7 @@ void Agent::on_link() {
     }
   }
   for (const api::Command& command : events.commands) on_command(command);
+  link_.obeyed();
   retry_attaching();
 }
 

@@ -251,11 +251,24 @@ void ManagerLink::command_loop() {
     }
     failures = 0;
     if (commands->commands.empty()) continue;
-    seen = commands->commands.back().sequence;
     std::unique_lock lock(mutex_);
-    std::move(commands->commands.begin(), commands->commands.end(), std::back_inserter(events_.commands));
+    events_.commands = std::move(commands->commands);
+    const std::uint64_t last = events_.commands.back().sequence;
+    obeying_ = true;
     notify(lock);
+    // The manager gives a worker back once its node is known to have taken the command that ends its lease.
+    changed_.wait(lock, [this] { return stopping_ || !obeying_; });
+    seen = last;
   }
+}
+
+void ManagerLink::obeyed() {
+  {
+    const std::lock_guard lock(mutex_);
+    if (!events_.commands.empty()) return;  // Others have come meanwhile.
+    obeying_ = false;
+  }
+  changed_.notify_all();
 }
 
 ManagerLink::WantedList::iterator ManagerLink::find_wanted(std::uint32_t function) {

@@ -49,6 +49,8 @@ class ManagerLink {
   /// Readable when take_events() has something.
   [[nodiscard]] int descriptor() const noexcept { return ready_.get(); }
   [[nodiscard]] Events take_events();
+  /// What was taken has been done: only then the manager hears that this node has its commands.
+  void obeyed();
   /// Reports now what the node's workers do. `ended` is kept until a manager has answered for it.
   void publish(api::Heartbeat heartbeat);
   /// Brings the function's library to this node; the answer is an event. A failure is one too, and is
@@ -101,6 +103,7 @@ class ManagerLink {
   SiteClock clock_;
   WantedList to_fetch_;
   Events events_;
+  bool obeying_ = false;  ///< Commands are on their way to the agent or being obeyed.
   std::vector<std::thread> threads_;
 };
 

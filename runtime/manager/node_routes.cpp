@@ -50,7 +50,7 @@ void Service::heartbeat(const Request& request, const Responder& responder) {
   // The node forgets what it has accounted for once it is answered.
   if (said->usage.empty() && said->ended.empty()) return responder.send(std::move(reply));
   std::move(said->usage.begin(), said->usage.end(), std::back_inserter(pending_.usage));
-  promise(responder, std::move(reply));
+  promise_soon(responder, std::move(reply));
 }
 
 void Service::commands(const Request& request, const Responder& responder) {

@@ -71,7 +71,8 @@ class Service {
     Responder responder;
     control::HttpReply reply;
     std::function<void()> undo;  ///< Takes back what could not be written.
-    bool synced = true;  ///< Waits for the disk; otherwise only until the manager's death undoes nothing.
+    bool synced = true;          ///< Waits for the disk, otherwise only for the system.
+    bool urgent = true;          ///< The disk is asked at once, otherwise with its next turn.
   };
 
   void add_node_routes(std::vector<control::Route>& routes);
@@ -134,6 +135,8 @@ class Service {
   [[nodiscard]] bool refuse_unwritable(const Responder& responder);
   /// Sends `reply` once everything that has changed until now is synced: it outlives the loss of power.
   void promise(const Responder& responder, control::HttpReply reply, std::function<void()> undo = {});
+  /// The same, but the disk is not asked for it alone: within database_sync_interval. For what comes often.
+  void promise_soon(const Responder& responder, control::HttpReply reply);
   /// Sends `reply` once it is written: it outlives the manager. For leases: should the machine lose its
   /// power within the next moment, their workers are ended as unknown, and nothing else is lost.
   void promise_lease(const Responder& responder, control::HttpReply reply, std::function<void()> undo = {});

@@ -24,13 +24,18 @@ bool Service::refuse_unwritable(const Responder& responder) {
 }
 
 void Service::promise(const Responder& responder, control::HttpReply reply, std::function<void()> undo) {
-  promises_.push_back({responder, std::move(reply), std::move(undo), true});
+  promises_.push_back({responder, std::move(reply), std::move(undo), true, true});
+  write_soon();
+}
+
+void Service::promise_soon(const Responder& responder, control::HttpReply reply) {
+  promises_.push_back({responder, std::move(reply), {}, true, false});
   write_soon();
 }
 
 void Service::promise_lease(const Responder& responder, control::HttpReply reply,
                             std::function<void()> undo) {
-  promises_.push_back({responder, std::move(reply), std::move(undo), false});
+  promises_.push_back({responder, std::move(reply), std::move(undo), false, false});
   write_soon();
 }
 
@@ -55,7 +60,7 @@ void Service::write_now() {
   writing_->append({.rows = table_.take_rows(), .now = clock_.now(), .first_id = table_.next_id()});
   written_promises_ = std::exchange(promises_, {});
   writing_->urgent = std::any_of(written_promises_.begin(), written_promises_.end(),
-                                 [](const Promise& promise) { return promise.synced; });
+                                 [](const Promise& promise) { return promise.urgent; });
   write_began_ = SteadyClock::now();
   store_->write(writing_,
                 [this](const Status& written) { loop_.post([this, written] { on_written(written); }); });
