@@ -69,8 +69,8 @@ void Service::commands(const Request& request, const Responder& responder) {
   }
   if (!waiting->commands.empty()) return responder.send({.body = api::to_json(*waiting)});
   const std::uint64_t number = next_number_++;
-  polls_.insert_or_assign(*id,
-                          Poll{number, responder, *after, SteadyClock::now() + limits::command_wait_max});
+  polls_.insert_or_assign(*id, Poll{number, responder, *after});
+  poll_ends_.emplace_back(SteadyClock::now() + limits::command_wait_max, *id, number);
   responder.on_gone([this, node = *id, number] {
     const auto poll = polls_.find(node);
     if (poll != polls_.end() && poll->second.number == number) polls_.erase(poll);

@@ -136,10 +136,11 @@ void Service::end_overdue() {
     static_cast<void>(try_grant(waiter->second, true));
     waiters_.erase(waiter);
   }
-  const TimePoint time = SteadyClock::now();
-  for (auto it = polls_.begin(); it != polls_.end();) {
-    const auto poll = it++;
-    if (poll->second.deadline <= time) answer_poll(poll);
+  for (const TimePoint time = SteadyClock::now(); !poll_ends_.empty(); poll_ends_.pop_front()) {
+    const auto [deadline, node, number] = poll_ends_.front();
+    if (deadline > time) return;
+    if (const auto poll = polls_.find(node); poll != polls_.end() && poll->second.number == number)
+      answer_poll(poll);
   }
 }
 

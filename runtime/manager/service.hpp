@@ -6,6 +6,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <tuple>
 #include <unordered_map>
 #include <vector>
 
@@ -64,7 +65,6 @@ class Service {
     std::uint64_t number = 0;
     Responder responder;
     std::uint64_t after = 0;
-    TimePoint deadline;
   };
   /// An answer that waits for the disk.
   struct Promise {
@@ -157,6 +157,7 @@ class Service {
   lease::Waiting waiting_;
   std::unordered_map<std::uint64_t, Waiter> waiters_;
   std::map<lease::NodeId, Poll> polls_;
+  std::deque<std::tuple<TimePoint, lease::NodeId, std::uint64_t>> poll_ends_;  ///< By time: all wait as long.
   std::map<std::uint32_t, std::weak_ptr<const std::string>>
       cached_;                                               ///< Functions' bytes, while they are sent.
   std::map<std::uint32_t, std::vector<Responder>> readers_;  ///< Wait for a function's bytes.

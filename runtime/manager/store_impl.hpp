@@ -68,6 +68,7 @@ struct Store::Impl {
   std::uint64_t written = 0;  ///< Transactions.
   std::uint64_t synced = 0;
   bool urgent = false;
+  int log_pages = 0;         ///< In the log, as of the last transaction.
   bool restart_log = false;  ///< The log has been copied but for its end: the writer may begin it anew.
   bool stopping = false;
   std::thread write_thread;

@@ -1,6 +1,5 @@
 // The two threads of Store: one writes transactions, one brings them to the disk.
 
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -13,6 +12,15 @@
 namespace sublet::manager {
 
 void Store::Impl::start() {
+  // Called on the writer's thread, after each of its transactions.
+  sqlite3_wal_hook(
+      database.get(),
+      [](void* impl, sqlite3*, const char*, int pages) {
+        const std::lock_guard lock(static_cast<Impl*>(impl)->mutex);
+        static_cast<Impl*>(impl)->log_pages = pages;
+        return SQLITE_OK;
+      },
+      this);
   write_thread = std::thread([this] { write_loop(); });
   sync_thread = std::thread([this] { sync_loop(); });
 }
@@ -94,15 +102,15 @@ Status Store::Impl::sync() {
 
 /// Copies a long log into the database while transactions go on; its end is left to the writer.
 void Store::Impl::shrink_log() {
-  struct stat info {};
-  if (::fstat(log.get(), &info) != 0 || info.st_size < limits::database_log_bytes) return;
-  int frames = 0;
-  int copied = 0;
+  {
+    const std::lock_guard lock(mutex);
+    if (restart_log || std::int64_t{log_pages} * limits::database_page_bytes < limits::database_log_bytes)
+      return;
+  }
   const int code =
-      sqlite3_wal_checkpoint_v2(checkpointer.get(), nullptr, SQLITE_CHECKPOINT_PASSIVE, &frames, &copied);
-  if (code != SQLITE_OK) return;
+      sqlite3_wal_checkpoint_v2(checkpointer.get(), nullptr, SQLITE_CHECKPOINT_PASSIVE, nullptr, nullptr);
   const std::lock_guard lock(mutex);
-  restart_log = std::int64_t{frames} * limits::database_page_bytes >= limits::database_log_bytes / 2;
+  restart_log = code == SQLITE_OK;
 }
 
 }  // namespace sublet::manager
