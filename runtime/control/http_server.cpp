@@ -16,6 +16,7 @@ using Tcp = asio::ip::tcp;
 
 namespace {
 
+constexpr int accepts_max = 64;  // In one turn of the loop.
 constexpr std::chrono::milliseconds accept_pause{100};
 
 constexpr std::chrono::milliseconds tick_min{10};
@@ -104,7 +105,18 @@ struct HttpServer::Impl : std::enable_shared_from_this<HttpServer::Impl> {
     if (error) return check("listen on");
     acceptor.listen(asio::socket_base::max_listen_connections, error);
     if (error) return check("listen on");
+    acceptor.non_blocking(true, error);
     return {};
+  }
+
+  /// After a restart thousands come at once, and those that find the system's queue full come a second late.
+  void take_waiting() {
+    for (int i = 0; i < accepts_max; ++i) {
+      error_code error;
+      Tcp::socket socket = acceptor.accept(error);
+      if (error) return;
+      take(std::move(socket));
+    }
   }
 
   void accept() {
@@ -112,6 +124,7 @@ struct HttpServer::Impl : std::enable_shared_from_this<HttpServer::Impl> {
       if (!self->acceptor.is_open()) return;
       if (error) return self->accept_later();  // Out of descriptors.
       self->take(std::move(socket));
+      self->take_waiting();
       self->accept();
     });
   }
