@@ -181,7 +181,16 @@ Measured run(const Job& job, Lease& lease, const Buffer& input, std::string& las
       continue;
     }
     lane.sent = SteadyClock::now();
-    lane.future = lease.submit(input, lane.output, job.call).value();
+    auto submitted = lease.submit(input, lane.output, job.call);
+    // Every worker that could take it is full, one having gone, perhaps: calls in flight make room.
+    for (std::size_t next = 1;
+         !submitted && submitted.error().code() == Errc::queue_full && next < lanes.size(); ++next) {
+      Lane& oldest = lanes[(call + next) % lanes.size()];
+      if (!oldest.future) continue;
+      static_cast<void>(collect(oldest, measured));
+      submitted = lease.submit(input, lane.output, job.call);
+    }
+    lane.future = std::move(submitted).value();
   }
   measured.seconds = std::chrono::duration<double>(SteadyClock::now() - start).count();
   return measured;

@@ -29,6 +29,13 @@ constexpr milliseconds leave_max{1'000};
 constexpr milliseconds idle_end_grace{100};  ///< A worker without a client that is told to end.
 constexpr milliseconds end_grace{1'000};     ///< A worker that ends by itself is killed after this.
 
+constexpr std::uint64_t lease_number_max = (std::uint64_t{1} << 53) - 1;  // As the manager gives out.
+
+/// Of what a worker says: what can be told to the manager.
+bool is_address(std::string_view text) noexcept {
+  return !text.empty() && std::all_of(text.begin(), text.end(), [](char c) { return c > ' ' && c <= '~'; });
+}
+
 enum Source : std::uint64_t {
   source_signals = 0,
   source_template = 1,
@@ -243,8 +250,12 @@ void Agent::on_packet(WorkerProcess& worker, const local::Packet& packet) {
   if (const auto forked = packet.as<local::Forked>(); forked && worker.pid == -1) {
     worker.pid = forked->pid;
   } else if (const auto ready = packet.as<local::Ready>(); ready && worker.state == State::starting) {
-    worker.tcp = local::get(ready->tcp);
-    worker.shm = local::get(ready->shm);
+    if (!is_address(local::get(ready->tcp)) && !is_address(local::get(ready->shm))) {
+      worker.kill_at = SteadyClock::now();  // Nobody could reach it.
+      return;
+    }
+    if (is_address(local::get(ready->tcp))) worker.tcp = local::get(ready->tcp);
+    if (is_address(local::get(ready->shm))) worker.shm = local::get(ready->shm);
     worker.state = State::ready;
     worker.kill_at.reset();
     failed_starts_ = 0;
@@ -266,6 +277,11 @@ void Agent::on_packet(WorkerProcess& worker, const local::Packet& packet) {
 }
 
 void Agent::on_attach(WorkerProcess& worker, const wire::Token& token) {
+  // The worker has checked the token, but it runs tenants' code: nothing of it may spoil a heartbeat.
+  if (token.worker != worker.id || token.lease == 0 || token.lease > lease_number_max) {
+    answer(worker, Error(Errc::permission_denied, "the token is not for this worker"), {});
+    return;
+  }
   worker.token = token;
   worker.state = State::attaching;
   changed_ = true;
@@ -365,8 +381,9 @@ void Agent::on_link() {
     }
   }
   for (const api::Command& command : events.commands) on_command(command);
-  link_.obeyed();
   retry_attaching();
+  if (changed_) publish();  // Before the manager hears that the commands were taken.
+  link_.obeyed();
 }
 
 void Agent::on_command(const api::Command& command) {
@@ -404,6 +421,7 @@ void Agent::on_command(const api::Command& command) {
 void Agent::end_worker(WorkerProcess& worker, local::EndReason reason) {
   if (worker.state == State::ending) return;
   worker.told = reason;
+  worker.refuse_at.reset();
   // Only calls in flight earn a grace.
   const bool serving = worker.state == State::serving;
   worker.kill_at = SteadyClock::now() + (serving ? options_.drain : std::min(options_.drain, idle_end_grace));

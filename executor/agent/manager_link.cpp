@@ -18,6 +18,8 @@ namespace {
 using std::chrono::milliseconds;
 
 constexpr milliseconds request_max{10'000};
+// A connection that has gone silent must not lose the node: there is time for another one.
+constexpr milliseconds heartbeat_max = (limits::node_silent_max - limits::node_heartbeat) / 2;
 constexpr milliseconds fetch_max{120'000};
 constexpr milliseconds back_off_first{50};
 constexpr milliseconds back_off_max{2'000};
@@ -206,7 +208,7 @@ Status ManagerLink::report_once(control::HttpClient& client) {
   sent.usage = usage_.changed();
   const TimePoint sent_at = SteadyClock::now();
   const auto answer = answer_as<api::HeartbeatAnswer>(client.request(
-      "POST", "/v1/nodes/" + std::to_string(node) + "/heartbeat", api::to_json(sent), request_max));
+      "POST", "/v1/nodes/" + std::to_string(node) + "/heartbeat", api::to_json(sent), heartbeat_max));
   const TimePoint received_at = SteadyClock::now();
   const std::lock_guard lock(mutex_);
   if (!answer) {

@@ -196,6 +196,11 @@ void UsageBook::recover_file(const std::string& name) {
     return;
   }
   FileDescriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
+  if (!file.valid() && errno != ELOOP) {  // Out of descriptors, perhaps: it waits.
+    log::warning("cannot read " + path + " now: " + std::strerror(errno));
+    left_over_ = true;
+    return;
+  }
   if (!file.valid() || !local::read_usage(file.get())) {
     log::warning(path + " is no usage page: removed");
     ::unlink(path.c_str());
@@ -213,7 +218,8 @@ void UsageBook::read(Entry& entry, TimePoint now) {
   const Result<local::UsageRecord> said = local::read_usage(entry.file.get());
   if (!said) return;  // The worker's code has spoilt it: what was read before stands.
   const bool known = entry.since != TimePoint::min();
-  const std::uint64_t bound = known ? static_cast<std::uint64_t>((now - entry.since).count()) : number_max;
+  const std::uint64_t bound =
+      known ? std::min(static_cast<std::uint64_t>((now - entry.since).count()), number_max) : number_max;
   api::WorkerUsage& total = entry.total;
   raise(total.calls, said->calls, bound);
   raise(total.calls_started, std::max(said->calls_started, total.calls), bound);

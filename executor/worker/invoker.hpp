@@ -65,6 +65,8 @@ class Invoker {
   // Only between try_take and give_back:
   [[nodiscard]] const Running& running() const noexcept { return running_; }
   void poll_arrivals() noexcept;
+  /// Counts what the running call has used until `now`.
+  void count_running(TimePoint now) noexcept { usage_.call_goes_on(now); }
   /// Answers what waits in the queue with not_started.
   void refuse_queue(std::string_view why) noexcept;
   /// Gives the running call its status and lets the replies out, for at most `wait_max`.

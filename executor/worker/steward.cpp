@@ -197,6 +197,7 @@ void Steward::watch() {
 }
 
 void Steward::watch_running(TimePoint now) {
+  invoker_->count_running(now);
   invoker_->poll_arrivals();
   if (invoker_->client_gone()) end_now(local::EndReason::client_lost);
   if (ordered_) invoker_->refuse_queue("the worker is leaving; the call was not started");

@@ -29,6 +29,10 @@ class UsageCounter {
     store(page_.calls, ++calls_);
     call_cut(now);
   }
+  /// The running call goes on: should the process end now, its time until `now` is counted.
+  void call_goes_on(TimePoint now) noexcept {
+    store(page_.execution_ns, execution_ns_ + static_cast<std::uint64_t>((now - mark_).count()));
+  }
   /// The running call will never return: its time counts, it does not.
   void call_cut(TimePoint now) noexcept {
     execution_ns_ += since_mark(now);

@@ -139,12 +139,15 @@ Result<File> read_file(const std::string& path) {
   const auto failed = [&path](int number) {
     return Error(Errc::io_error, "cannot read the configuration " + path + ": " + std::strerror(number));
   };
-  // Without waiting: a pipe that nobody writes to would keep the program for ever.
+  // Without waiting: opening a pipe that nobody writes to would keep the program for ever.
   const FileDescriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
   if (!file.valid()) return failed(errno);
   struct stat info {};
   if (::fstat(file.get(), &info) != 0) return failed(errno);
   if (S_ISDIR(info.st_mode)) return failed(EISDIR);
+  if (!S_ISREG(info.st_mode)) {
+    return Error(Errc::invalid_argument, "the configuration " + path + " is no regular file; name one");
+  }
   std::string text(limits::config_bytes_max + 1, '\0');
   std::size_t used = 0;
   while (used < text.size()) {

@@ -46,6 +46,7 @@ inline constexpr std::size_t http_pairs_max = 64;      ///< Headers of a message
 inline constexpr std::size_t http_clients_max = 8192;  ///< Connections beside those of the nodes.
 inline constexpr std::size_t http_connections_max = 40'960;
 inline constexpr std::size_t http_bodies_bytes_max = std::size_t{1} << 30;  ///< Of all requests under way.
+inline constexpr std::size_t http_bodies_reserve_part = 8;  ///< Of these, kept from uploads for small bodies.
 inline constexpr seconds http_idle_max{75};
 inline constexpr seconds http_request_max{30};  ///< For a request or answer, and each http_step_bytes of it.
 inline constexpr std::size_t http_step_bytes = std::size_t{1} << 20;
@@ -64,11 +65,12 @@ inline constexpr milliseconds lease_ms_max{24 * 3600 * 1000};
 inline constexpr std::uint32_t lease_workers_max = 4096;
 inline constexpr std::uint32_t nodes_max = 16'384;
 inline constexpr std::uint32_t leases_max = 1'000'000;
-inline constexpr std::size_t lease_waiters_max = 10'000;  ///< Requests that wait for capacity.
-inline constexpr seconds lease_wait_max{600};             ///< How long one may wait.
-inline constexpr std::size_t leases_ended_max = 10'000;   ///< Ended leases kept for listing.
-inline constexpr std::size_t lease_list_max = 10'000;     ///< In one answer.
-inline constexpr int lease_misfits_max = 64;              ///< Waiting requests tried in vain at one change.
+inline constexpr std::size_t lease_waiters_max = 10'000;   ///< Requests that wait for capacity.
+inline constexpr seconds lease_wait_max{600};              ///< How long one may wait.
+inline constexpr std::size_t leases_ended_max = 10'000;    ///< Ended leases kept for listing.
+inline constexpr std::size_t lease_ended_workers_max = 8;  ///< Of an ended lease that are kept for listing.
+inline constexpr std::size_t lease_list_max = 10'000;      ///< In one answer.
+inline constexpr int lease_misfits_max = 64;               ///< Waiting requests tried in vain at one change.
 inline constexpr std::uint64_t usage_leases_max =
     1'000'000;                                           ///< Ended leases that are accounted for one by one.
 inline constexpr std::uint64_t usage_fold_max = 2'000;   ///< Leases folded into totals in one transaction.
@@ -96,7 +98,7 @@ static_assert(agent_back_off_max + node_silent_max < restart_grace, "a restart m
 static_assert(command_wait_max < http_idle_max);
 static_assert(http_connections_max >= 2 * std::size_t{nodes_max} + http_clients_max,
               "an agent keeps one connection for heartbeats and one for commands");
-static_assert(function_bytes_max <= http_bodies_bytes_max);
+static_assert(function_bytes_max <= http_bodies_bytes_max - http_bodies_bytes_max / http_bodies_reserve_part);
 static_assert(lease_wait_max <= lease_ms_max);
 
 }  // namespace sublet::limits

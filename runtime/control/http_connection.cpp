@@ -278,7 +278,12 @@ bool Connection::admit_body() {
     return false;
   }
   const std::size_t promised = length ? static_cast<std::size_t>(*length) : message.chunked() ? most : 0;
-  if (promised > site_->bounds.bodies_bytes_max - site_->bodies_bytes) {
+  // Uploads leave room for heartbeats.
+  const std::size_t reserve = most > limits::json_body_bytes_max
+                                  ? site_->bounds.bodies_bytes_max / limits::http_bodies_reserve_part
+                                  : 0;
+  const std::size_t taken = site_->bodies_bytes + reserve;
+  if (taken > site_->bounds.bodies_bytes_max || promised > site_->bounds.bodies_bytes_max - taken) {
     refuse(Error(Errc::unavailable, "too many large requests are under way; try again later"));
     return false;
   }
@@ -297,6 +302,8 @@ void Connection::dispatch() {
   request.method = std::move(incoming->message.method);
   request.headers = std::move(incoming->message.headers);
   request.body = std::move(incoming->message.body);
+  site_->bodies_bytes -= body_bytes_ - std::min(body_bytes_, request.body.size());  // What was only promised.
+  body_bytes_ = std::min(body_bytes_, request.body.size());
   auto state = std::make_shared<Responder::State>();
   state->connection = shared_from_this();
   waiting_ = state;

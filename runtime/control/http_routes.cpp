@@ -1,6 +1,8 @@
 #include "runtime/control/http_routes.hpp"
 
 #include <array>
+#include <charconv>
+#include <optional>
 #include <span>
 
 namespace sublet::control {
@@ -78,6 +80,25 @@ Target split_target(std::string_view target) noexcept {
   return {target.substr(0, mark), target.substr(mark + 1)};
 }
 
+/// RFC 3986, 2.1. A zero byte would end the text for those who read C strings.
+std::optional<std::string> decoded(std::string_view text) {
+  std::string out;
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    if (text[i] != '%') {
+      out += text[i];
+      continue;
+    }
+    unsigned value = 0;
+    const std::string_view digits = text.substr(i + 1, 2);
+    const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), value, 16);
+    if (error != std::errc() || digits.size() != 2 || end != digits.data() + 2 || value == 0)
+      return std::nullopt;
+    out += static_cast<char>(value);
+    i += 2;
+  }
+  return out;
+}
+
 Result<Pairs> parse_query(std::string_view text) {
   Pairs out;
   while (!text.empty()) {
@@ -85,8 +106,13 @@ Result<Pairs> parse_query(std::string_view text) {
     const std::string_view pair = text.substr(0, end);
     text = end == std::string_view::npos ? std::string_view() : text.substr(end + 1);
     const std::size_t equals = pair.find('=');
-    out.set(pair.substr(0, equals),
-            equals == std::string_view::npos ? std::string_view() : pair.substr(equals + 1));
+    const auto name = decoded(pair.substr(0, equals));
+    const auto value =
+        decoded(equals == std::string_view::npos ? std::string_view() : pair.substr(equals + 1));
+    if (!name || !value) {
+      return Error(Errc::invalid_argument, "the query has a '%' that two hexadecimal digits do not follow");
+    }
+    out.set(*name, *value);
     if (out.size() > limits::http_pairs_max) {
       return Error(Errc::too_large,
                    "ask with at most " + std::to_string(limits::http_pairs_max) + " parameters in the query");

@@ -165,6 +165,7 @@ HttpServer::~HttpServer() {
   impl_->acceptor.close(ignored);
   impl_->pause.cancel();
   impl_->site->close();
+  impl_->site->observer = nullptr;  // Requests that are dropped from now on are nobody's to count.
 }
 
 Result<std::unique_ptr<HttpServer>> HttpServer::listen(EventLoop& loop, const std::string& address,

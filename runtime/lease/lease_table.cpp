@@ -180,7 +180,9 @@ Result<api::LeaseGrant> LeaseTable::replace(LeaseId id, NodeId node_id, WorkerId
   Lease& lease = **found;
   const HeldKey asked{node_id, worker_id};
   const auto with = [&](auto&& fits) { return std::find_if(lease.places.begin(), lease.places.end(), fits); };
-  const auto done = with([&](const Place& place) { return place.live && place.before == asked; });
+  const auto done = with([&](const Place& place) {
+    return place.live && place.before == asked && HeldKey{place.node, place.worker} != asked;
+  });
   if (done != lease.places.end()) return grant_of(lease, &*done);
   const auto at = with([&](const Place& place) { return HeldKey{place.node, place.worker} == asked; });
   if (at == lease.places.end()) {
@@ -218,6 +220,7 @@ void LeaseTable::end_lease(LeaseId id, const std::string& reason, Time now) {
   last.state = "ended";
   last.reason = reason;
   last.ended_ms = to_ms(ended);
+  last.workers.resize(std::min(last.workers.size(), limits::lease_ended_workers_max));
   std::set<NodeId> told;
   for (Place& place : lease.places) {
     if (!place.live) continue;
@@ -227,6 +230,7 @@ void LeaseTable::end_lease(LeaseId id, const std::string& reason, Time now) {
   if (const auto users = users_.find(lease.ask.function); --users->second == 0) users_.erase(users);
   expiries_.erase({lease.expiry, id});
   leave_tenant(lease);
+  changes_.capacity = true;  // Of its tenant's quota.
   LeaseRow row = row_of(lease);
   row.reason = reason;
   row.ended = ended;
@@ -293,25 +297,22 @@ api::Leases LeaseTable::leases(const LeaseFilter& filter) const {
   };
   auto active =
       filter.before == 0 ? leases_.rbegin() : std::make_reverse_iterator(leases_.lower_bound(filter.before));
-  auto ended = ended_order_.rbegin();
+  auto ended =
+      filter.before == 0 ? ended_.rbegin() : std::make_reverse_iterator(ended_.lower_bound(filter.before));
   const auto skip = [&] {
     while (active != leases_.rend() &&
            (filter.state == "ended" || !wanted(active->second.ask.request.tenant))) {
       ++active;
     }
-    while (ended != ended_order_.rend() &&
-           (filter.state == "active" || (filter.before != 0 && *ended >= filter.before) ||
-            !wanted(ended_.at(*ended).tenant))) {
-      ++ended;
-    }
+    while (ended != ended_.rend() && (filter.state == "active" || !wanted(ended->second.tenant))) ++ended;
   };
   for (skip(); all.leases.size() < filter.limit; skip()) {
     const bool any_active = active != leases_.rend();
-    if (!any_active && ended == ended_order_.rend()) break;
-    if (any_active && (ended == ended_order_.rend() || active->first > *ended)) {
+    if (!any_active && ended == ended_.rend()) break;
+    if (any_active && (ended == ended_.rend() || active->first > ended->first)) {
       all.leases.push_back(info_of((active++)->second));
     } else {
-      all.leases.push_back(ended_.at(*ended++));
+      all.leases.push_back((ended++)->second);
     }
   }
   return all;

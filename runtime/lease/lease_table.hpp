@@ -5,7 +5,6 @@
 #include <optional>
 #include <set>
 #include <string>
-#include <unordered_map>
 #include <utility>
 #include <vector>
 
@@ -204,7 +203,7 @@ class LeaseTable {
   std::map<std::string, Tenant> tenants_;      ///< With something held or a policy of their own.
   std::uint32_t next_tenant_ = 1;
   std::deque<LeaseId> ended_order_;
-  std::unordered_map<LeaseId, api::LeaseInfo> ended_;
+  std::map<LeaseId, api::LeaseInfo> ended_;
   Counts counts_;
   Changes changes_;
 

@@ -108,7 +108,10 @@ Result<bool> LeaseTable::heartbeat(NodeId id, const api::Heartbeat& said, Time n
 }
 
 void LeaseTable::hear_lists(Node& node, const api::Heartbeat& said, Time now) {
+  // It was told to drain once, and perhaps not that this is over.
+  if (!node.said_all && said.draining && !node.drain_ordered) command(node, {.kind = "undrain"});
   node.said_all = true;
+  changes_.capacity = changes_.capacity || (node.drain_said && !said.draining);
   node.drain_said = said.draining;
   ++node.lists;
   const auto name = [&](WorkerId id) {

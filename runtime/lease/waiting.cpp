@@ -28,19 +28,22 @@ std::uint32_t Waiting::of(const std::string& tenant) const {
 void Waiting::serve(const std::function<double(const std::string&)>& claim,
                     const std::function<bool(std::uint64_t)>& attempt, int misfits_max) {
   const Queue replacements = replacements_;
+  int misfits = misfits_max / 2;  // Replacements that cannot be had shall not keep all others waiting.
   for (const std::uint64_t number : replacements) {
-    if (misfits_max <= 0) return;
+    if (misfits <= 0) break;
     if (attempt(number)) {
       remove(number);
     } else {
-      --misfits_max;
+      --misfits;
     }
   }
   std::set<std::pair<double, std::string>> order;
   for (const auto& [tenant, queue] : tenants_) order.emplace(claim(tenant), tenant);
   while (!order.empty() && misfits_max > 0) {
     const std::string tenant = order.extract(order.begin()).value().second;
-    const std::uint64_t first = *tenants_.at(tenant).begin();
+    const auto queue = tenants_.find(tenant);
+    if (queue == tenants_.end()) continue;  // They have gone while others were answered.
+    const std::uint64_t first = *queue->second.begin();
     if (!attempt(first)) {  // Its later requests wait behind it.
       --misfits_max;
       continue;

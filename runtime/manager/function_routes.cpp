@@ -45,14 +45,25 @@ void Service::finish_deploy(const api::FunctionInfo& info, const Status& written
     functions_->abandon(info);
     return responder.send(written.error());
   }
+  const bool fresh = !functions_->info(info.id).ok();  // Otherwise its lost bytes are back.
   functions_->finish(info);
   pending_.functions.push_back(info);
   log::info("deployed " + name_of(info) + " as function " + std::to_string(info.id));
-  table_.announce_function("fetch_function", info.id);
-  promise(responder, {.status = 201, .body = api::to_json(info)}, [this, info] {
-    pending_.functions_gone.push_back(info.id);
-    static_cast<void>(functions_->remove(info.id));
-  });
+  promise(
+      responder, {.status = 201, .body = api::to_json(info)},
+      [this, info, fresh] {
+        if (!fresh) return;
+        forget_function(info.id);
+        static_cast<void>(functions_->remove(info.id));
+      },
+      // Only now: after a manager that died before it was written, another function has this number.
+      [this, id = info.id] { table_.announce_function("fetch_function", id); });
+}
+
+/// In the state that is to be written.
+void Service::forget_function(std::uint32_t id) {
+  std::erase_if(pending_.functions, [id](const api::FunctionInfo& function) { return function.id == id; });
+  pending_.functions_gone.push_back(id);
 }
 
 void Service::show_function(const Request& request, const Responder& responder) {
@@ -69,7 +80,7 @@ void Service::remove_function(const Request& request, const Responder& responder
   }
   if (refuse_unwritable(responder)) return;
   if (Status removed = functions_->remove(function->id); !removed) return responder.send(removed.error());
-  pending_.functions_gone.push_back(function->id);
+  forget_function(function->id);
   log::info("removed " + name_of(*function));
   table_.announce_function("drop_function", function->id);
   promise(responder, {.status = 204});

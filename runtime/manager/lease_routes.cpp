@@ -2,6 +2,7 @@
 
 #include "runtime/base/limits.hpp"
 #include "runtime/base/log.hpp"
+#include "runtime/lease/checks.hpp"
 #include "runtime/manager/requests.hpp"
 #include "runtime/manager/service.hpp"
 
@@ -21,6 +22,7 @@ void Service::grant_lease(const Request& request, const Responder& responder) {
   if (refuse_unwritable(responder)) return;
   const Result<api::LeaseRequest> asked = api::from_json<api::LeaseRequest>(request.body);
   if (!asked) return responder.send(asked.error());
+  if (Status good = lease::check(*asked); !good) return responder.send(good.error());
   const Result<api::FunctionInfo> function = functions_->resolve(asked->function);
   if (!function) return responder.send(function.error());
   const auto ask = std::make_shared<const lease::Ask>(

@@ -49,6 +49,7 @@ void Service::heartbeat(const Request& request, const Responder& responder) {
   control::HttpReply reply{.body = api::to_json(api::HeartbeatAnswer{lease::to_ms(clock_.now()), *resend})};
   // The node forgets what it has accounted for once it is answered.
   if (said->usage.empty() && said->ended.empty()) return responder.send(std::move(reply));
+  if (refuse_unwritable(responder)) return;
   std::move(said->usage.begin(), said->usage.end(), std::back_inserter(pending_.usage));
   promise_soon(responder, std::move(reply));
 }

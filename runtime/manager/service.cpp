@@ -115,26 +115,33 @@ void Service::tick() {
     table_.forgive_silence(time);
   }
   ticked_ = steady;
+  if (disk_is_slow(steady)) table_.forgive_silence(time);
   table_.tick(time);
   end_overdue();
   settle();
 }
 
 void Service::settle() {
-  const lease::Changes changes = table_.take_changes();
-  for (const std::string& event : changes.events) log::info(event);
-  for (const lease::NodeId node : changes.commands) {
-    if (const auto poll = polls_.find(node); poll != polls_.end()) answer_poll(poll);
+  // An answer lets its connection's next request in, whose handler ends here again.
+  settle_again_ = true;
+  if (settling_) return;
+  settling_ = true;
+  while (std::exchange(settle_again_, false)) {
+    const lease::Changes changes = table_.take_changes();
+    for (const std::string& event : changes.events) log::info(event);
+    for (const lease::NodeId node : changes.commands) {
+      if (const auto poll = polls_.find(node); poll != polls_.end()) answer_poll(poll);
+    }
+    if (changes.capacity) try_waiters();
   }
-  if (changes.capacity) try_waiters();
+  settling_ = false;
   if (anything_to_write() || !promises_.empty() || unwritable_) write_soon();
 }
 
 void Service::end_overdue() {
   for (const std::uint64_t number : waiting_.take_overdue(clock_.now())) {
-    const auto waiter = waiters_.find(number);
-    static_cast<void>(try_grant(waiter->second, true));
-    waiters_.erase(waiter);
+    auto waiter = waiters_.extract(number);
+    if (waiter) static_cast<void>(try_grant(waiter.mapped(), true));
   }
   for (const TimePoint time = SteadyClock::now(); !poll_ends_.empty(); poll_ends_.pop_front()) {
     const auto [deadline, node, number] = poll_ends_.front();

@@ -71,8 +71,10 @@ class Service {
     Responder responder;
     control::HttpReply reply;
     std::function<void()> undo;  ///< Takes back what could not be written.
+    std::function<void()> then;  ///< When the promise is kept.
     bool synced = true;          ///< Waits for the disk, otherwise only for the system.
     bool urgent = true;          ///< The disk is asked at once, otherwise with its next turn.
+    TimePoint made;
   };
 
   void add_node_routes(std::vector<control::Route>& routes);
@@ -134,7 +136,8 @@ class Service {
   /// True, and answered, while the disk cannot be written: nothing new is promised then.
   [[nodiscard]] bool refuse_unwritable(const Responder& responder);
   /// Sends `reply` once everything that has changed until now is synced: it outlives the loss of power.
-  void promise(const Responder& responder, control::HttpReply reply, std::function<void()> undo = {});
+  void promise(const Responder& responder, control::HttpReply reply, std::function<void()> undo = {},
+               std::function<void()> then = {});
   /// The same, but the disk is not asked for it alone: within database_sync_interval. For what comes often.
   void promise_soon(const Responder& responder, control::HttpReply reply);
   /// Sends `reply` once it is written: it outlives the manager. For leases: should the machine lose its
@@ -145,7 +148,11 @@ class Service {
   void write_now();
   void on_written(const Status& written);
   void on_synced(std::uint64_t writes, const Status& synced);
+  void keep(Promise promise);
   void fail(std::vector<Promise> promises, const std::string& why);
+  /// Whether the disk keeps answers waiting: then nodes are silent through no fault of theirs.
+  [[nodiscard]] bool disk_is_slow(TimePoint now) const noexcept;
+  void forget_function(std::uint32_t id);
   void end_if_done();
 
   control::EventLoop& loop_;
@@ -173,6 +180,9 @@ class Service {
   std::uint64_t writes_ = 0;
   std::shared_ptr<Batch> writing_;  ///< The transaction under way.
   bool write_posted_ = false;
+  bool sync_failed_ = false;  ///< What the system has may never reach the disk.
+  bool settling_ = false;
+  bool settle_again_ = false;
   std::optional<std::string> unwritable_;  ///< Why, since when the disk could not be written.
   TimePoint write_again_at_;
   TimePoint write_began_;

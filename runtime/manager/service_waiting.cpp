@@ -58,10 +58,10 @@ void Service::try_waiters() {
   if (unwritable_) return;
   waiting_.serve([this](const std::string& tenant) { return table_.claim(tenant); },
                  [this](std::uint64_t number) {
-                   const auto waiter = waiters_.find(number);
-                   if (!try_grant(waiter->second, false)) return false;
-                   waiters_.erase(waiter);
-                   return true;
+                   auto waiter = waiters_.extract(number);
+                   if (!waiter || try_grant(waiter.mapped(), false)) return true;
+                   waiters_.insert(std::move(waiter));
+                   return false;
                  },
                  limits::lease_misfits_max);
 }

@@ -1,6 +1,7 @@
 // The part of Service that keeps the order: first on the disk, then answered.
 
 #include <algorithm>
+#include <iterator>
 
 #include "runtime/base/log.hpp"
 #include "runtime/manager/service.hpp"
@@ -8,6 +9,7 @@
 namespace sublet::manager {
 namespace {
 
+constexpr std::chrono::milliseconds disk_slow{1000};
 constexpr std::chrono::milliseconds write_pause{1000};  // Between tries while the disk refuses.
 
 Error unwritable_error(const std::string& why) {
@@ -23,20 +25,36 @@ bool Service::refuse_unwritable(const Responder& responder) {
   return true;
 }
 
-void Service::promise(const Responder& responder, control::HttpReply reply, std::function<void()> undo) {
-  promises_.push_back({responder, std::move(reply), std::move(undo), true, true});
+void Service::promise(const Responder& responder, control::HttpReply reply, std::function<void()> undo,
+                      std::function<void()> then) {
+  promises_.push_back({.responder = responder,
+                       .reply = std::move(reply),
+                       .undo = std::move(undo),
+                       .then = std::move(then),
+                       .made = SteadyClock::now()});
   write_soon();
 }
 
 void Service::promise_soon(const Responder& responder, control::HttpReply reply) {
-  promises_.push_back({responder, std::move(reply), {}, true, false});
+  promises_.push_back(
+      {.responder = responder, .reply = std::move(reply), .urgent = false, .made = SteadyClock::now()});
   write_soon();
 }
 
 void Service::promise_lease(const Responder& responder, control::HttpReply reply,
                             std::function<void()> undo) {
-  promises_.push_back({responder, std::move(reply), std::move(undo), false, false});
+  promises_.push_back({.responder = responder,
+                       .reply = std::move(reply),
+                       .undo = std::move(undo),
+                       .synced = false,
+                       .urgent = false,
+                       .made = SteadyClock::now()});
   write_soon();
+}
+
+bool Service::disk_is_slow(TimePoint now) const noexcept {
+  return (writing_ && now - write_began_ > disk_slow) ||
+         (!syncing_.empty() && now - syncing_.front().second.made > disk_slow);
 }
 
 bool Service::anything_to_write() const noexcept {
@@ -73,12 +91,16 @@ void Service::on_written(const Status& written) {
       std::chrono::duration_cast<std::chrono::microseconds>(SteadyClock::now() - write_began_), written.ok());
   if (written) {
     ++writes_;
-    if (std::exchange(unwritable_, std::nullopt)) log::info("the state can be written again");
+    if (unwritable_ && !sync_failed_) {
+      unwritable_.reset();
+      log::info("the state can be written again");
+      try_waiters();
+    }
     for (Promise& promise : promises) {
       if (promise.synced) {
         syncing_.emplace_back(writes_, std::move(promise));
       } else {
-        promise.responder.send(std::move(promise.reply));
+        keep(std::move(promise));
       }
     }
   } else {
@@ -86,6 +108,9 @@ void Service::on_written(const Status& written) {
     // was to be promised is.
     Batch later = std::exchange(pending_, std::move(*batch));
     pending_.append(std::move(later));
+    // Those made since may rest on what is taken back.
+    std::move(promises_.begin(), promises_.end(), std::back_inserter(promises));
+    promises_.clear();
     fail(std::move(promises), written.error().detail());
   }
   settle();
@@ -97,15 +122,24 @@ void Service::on_synced(std::uint64_t writes, const Status& synced) {
   while (!syncing_.empty() && syncing_.front().first <= writes) {
     Promise promise = std::move(syncing_.front().second);
     syncing_.pop_front();
-    if (synced) {
-      promise.responder.send(std::move(promise.reply));
+    if (synced && !sync_failed_) {
+      keep(std::move(promise));
     } else {
       failed.push_back(std::move(promise));
     }
   }
-  if (!synced) fail(std::move(failed), synced.error().detail());
+  if (!synced) {
+    // The system forgets what it could not bring to the disk, and says so once: nothing later can be trusted.
+    sync_failed_ = true;
+    fail(std::move(failed), synced.error().detail() + "; mend the disk and start the manager again");
+  }
   settle();
   end_if_done();
+}
+
+void Service::keep(Promise promise) {
+  if (promise.then) promise.then();
+  promise.responder.send(std::move(promise.reply));
 }
 
 void Service::fail(std::vector<Promise> promises, const std::string& why) {
@@ -121,6 +155,7 @@ void Service::fail(std::vector<Promise> promises, const std::string& why) {
 void Service::shut_down(std::function<void()> done) {
   closing_ = true;
   closed_ = std::move(done);
+  store_->interrupt();
   const Error ending(Errc::unavailable, "the manager is ending");
   for (const auto& [number, waiter] : waiters_) waiter.responder.send(ending);
   for (const auto& [number, waiter] : waiters_) waiting_.remove(number);

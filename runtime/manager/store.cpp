@@ -19,7 +19,6 @@ using sqlite::Statement;
 
 constexpr int application_id = 0x53424C54;  // "SBLT": a database of Sublet's manager.
 constexpr std::int64_t schema_version = 1;
-constexpr int busy_ms = 5000;  // Somebody may look at the file with other tools.
 
 constexpr const char* schema = R"(
   CREATE TABLE meta(key TEXT PRIMARY KEY, value) WITHOUT ROWID;
@@ -60,7 +59,7 @@ Result<sqlite::Handle> connect(const std::filesystem::path& file, int flags) {
   const int code = sqlite3_open_v2(file.c_str(), &database, flags | SQLITE_OPEN_NOMUTEX, nullptr);
   sqlite::Handle handle(database);
   if (code != SQLITE_OK) return sqlite::failure(database, code);
-  sqlite3_busy_timeout(database, busy_ms);
+  sqlite3_busy_timeout(database, database_busy_ms);
   return handle;
 }
 
@@ -243,6 +242,10 @@ Result<std::unique_ptr<Store>> Store::open(const std::filesystem::path& file) {
 Store::Store(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 
 Store::~Store() = default;
+
+void Store::interrupt() noexcept {
+  sqlite3_interrupt(impl_->reader.get());
+}
 
 void Store::keep_ended(std::uint64_t ended_max) noexcept {
   impl_->writer->keep_ended(ended_max);

@@ -85,6 +85,8 @@ class Store {
   /// number with each write. Before the first write.
   void keep_ended(std::uint64_t ended_max) noexcept;
 
+  /// Ends a usage() under way, which then fails. Any thread.
+  void interrupt() noexcept;
   /// Any thread, one at a time.
   [[nodiscard]] Result<std::vector<api::UsageRow>> usage(const UsageQuery& query, lease::Time now);
 

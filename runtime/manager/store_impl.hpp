@@ -75,6 +75,8 @@ struct Store::Impl {
   std::thread sync_thread;
 };
 
+inline constexpr int database_busy_ms = 5000;  ///< Somebody may look at the file with other tools.
+
 inline constexpr const char* meta_last = "last_ns";
 inline constexpr const char* meta_next_id = "next_id";
 inline constexpr const char* meta_next_function = "next_function";

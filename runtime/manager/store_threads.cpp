@@ -60,7 +60,12 @@ void Store::Impl::write_loop() {
     const bool restart = std::exchange(restart_log, false);
     lock.unlock();
     // Only the writer can begin the log anew while transactions keep coming. Not being able to is no harm.
-    if (restart) static_cast<void>(sqlite::execute(database.get(), "PRAGMA wal_checkpoint(RESTART)"));
+    // Nor does it wait for a reader.
+    if (restart) {
+      sqlite3_busy_timeout(database.get(), 0);
+      static_cast<void>(sqlite::execute(database.get(), "PRAGMA wal_checkpoint(RESTART)"));
+      sqlite3_busy_timeout(database.get(), database_busy_ms);
+    }
     const Status status = writer->write(*work);
     tell(status);
     lock.lock();
@@ -107,10 +112,12 @@ void Store::Impl::shrink_log() {
     if (restart_log || std::int64_t{log_pages} * limits::database_page_bytes < limits::database_log_bytes)
       return;
   }
+  int pages = 0;
+  int copied = 0;
   const int code =
-      sqlite3_wal_checkpoint_v2(checkpointer.get(), nullptr, SQLITE_CHECKPOINT_PASSIVE, nullptr, nullptr);
+      sqlite3_wal_checkpoint_v2(checkpointer.get(), nullptr, SQLITE_CHECKPOINT_PASSIVE, &pages, &copied);
   const std::lock_guard lock(mutex);
-  restart_log = code == SQLITE_OK;
+  restart_log = code == SQLITE_OK && pages == copied;  // Otherwise somebody still reads what is there.
 }
 
 }  // namespace sublet::manager

@@ -12,12 +12,14 @@ constexpr const char* leases_sql = R"(
   SELECT leases.id AS lease, tenant, function_name, reason, workers_used AS workers,
          coalesce(u.started,0) AS started, coalesce(u.done,0) AS done,
          coalesce(u.execution,0) AS execution, coalesce(u.hot,0) AS hot,
-         lease_ns + CASE reason WHEN '' THEN coalesce((
-           SELECT sum(max(0, min(?1, leases.expiry_ns) - since_ns)) FROM held
-           WHERE held.lease=leases.id AND NOT ending), 0) ELSE 0 END AS time, cores, gpus
+         lease_ns + CAST(coalesce(h.time,0) AS INTEGER) AS time, cores, gpus
   FROM leases LEFT JOIN (
-    SELECT lease, sum(calls_started) AS started, sum(calls) AS done, sum(execution_ns) AS execution,
-           sum(hot_ns) AS hot FROM usage WHERE lease > ?4 GROUP BY lease) AS u ON u.lease=leases.id
+    SELECT lease, total(calls_started) AS started, total(calls) AS done, total(execution_ns) AS execution,
+           total(hot_ns) AS hot FROM usage WHERE lease > ?4 GROUP BY lease) AS u ON u.lease=leases.id
+  LEFT JOIN (
+    SELECT held.lease AS lease, total(max(0, min(?1, active.expiry_ns) - since_ns)) AS time
+    FROM held JOIN leases AS active ON active.id=held.lease AND active.reason='' AND NOT ending
+    GROUP BY held.lease) AS h ON h.lease=leases.id
   WHERE (?2='' OR tenant=?2) AND (?3='' OR function_name=?3 OR
          (instr(?3,'@')=0 AND substr(function_name,1,length(?3)+1)=?3||'@')) AND leases.id > ?4)";
 
@@ -60,10 +62,19 @@ Result<std::vector<api::UsageRow>> Store::usage(const UsageQuery& query, lease::
   if (!select) return select.error();
   select->bind(lease::to_ns(now), query.tenant, query.function, query.after, query.limit);
   std::vector<api::UsageRow> rows;
+  const auto whole_leases = [&] {  // The next page begins with the lease after the last.
+    if (query.by != By::worker || rows.size() < query.limit || rows.front().lease == rows.back().lease)
+      return;
+    const std::uint64_t cut = rows.back().lease;
+    while (rows.back().lease == cut) rows.pop_back();
+  };
   for (;;) {
     const Result<bool> row = select->step();
     if (!row) return row.error();
-    if (!*row) return rows;
+    if (!*row) {
+      whole_leases();
+      return rows;
+    }
     rows.push_back({.lease = select->number(0),
                     .worker = select->number(1),
                     .tenant = select->text(2),

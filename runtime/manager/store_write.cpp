@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <set>
 
 #include "runtime/base/limits.hpp"
 #include "runtime/manager/store_impl.hpp"
@@ -44,12 +45,51 @@ constexpr const char* lease_sql =
     "workers_used=excluded.workers_used, lease_ns=excluded.lease_ns, places=excluded.places, "
     "reason=excluded.reason, ended_ns=excluded.ended_ns";
 constexpr const char* held_sql = "INSERT OR REPLACE INTO held VALUES(?,?,?,?,?,?,?,?,?,?)";
-// The greatest of what was said: said again, late or out of order it changes nothing.
+// The greatest of what was said: said again, late or out of order it changes nothing. A lease has no more
+// accounts than it had workers.
 constexpr const char* usage_sql =
-    "INSERT INTO usage SELECT ?1,?2,?3,?4,?5,?6 WHERE EXISTS(SELECT 1 FROM leases WHERE id=?2) "
+    "INSERT INTO usage SELECT ?1,?2,?3,?4,?5,?6 WHERE EXISTS(SELECT 1 FROM leases WHERE id=?2 AND "
+    "workers_used>(SELECT count(*) FROM usage WHERE lease=?2 AND id<>?1)) "
     "ON CONFLICT(id) DO UPDATE SET calls_started=max(calls_started,excluded.calls_started), "
     "calls=max(calls,excluded.calls), execution_ns=max(execution_ns,excluded.execution_ns), "
     "hot_ns=max(hot_ns,excluded.hot_ns)";
+
+/// Sums stay below what SQLite has for whole numbers: a sum beyond would be an error.
+std::string sum(const std::string& what) {
+  return "CAST(min(total(" + what + "),9.2e18) AS INTEGER)";
+}
+
+std::string added(const std::string& column) {
+  return column + "=CAST(min(" + column + "+excluded." + column + ",9.2e18) AS INTEGER)";
+}
+
+std::string fold_sql() {
+  std::string update;
+  for (const char* column : {"leases", "workers", "calls_started", "calls", "execution_ns", "hot_ns",
+                             "lease_ns", "core_ns", "gpu_ns"}) {
+    update += (update.empty() ? "" : ", ") + added(column);
+  }
+  return R"(
+    SAVEPOINT folding_now;
+    CREATE TEMP TABLE IF NOT EXISTS folding(id INTEGER PRIMARY KEY);
+    DELETE FROM folding;
+    INSERT INTO folding SELECT id FROM leases WHERE reason<>'' AND id NOT IN (SELECT lease FROM held)
+      ORDER BY id LIMIT )" +
+         std::to_string(limits::usage_fold_max) + R"(;
+    INSERT INTO totals SELECT tenant, function_name, count(*), )" +
+         sum("workers_used") + "," + sum("started") + "," + sum("done") + "," + sum("execution") + "," +
+         sum("hot") + "," + sum("lease_ns") + "," + sum("1.0*lease_ns*cores") + "," +
+         sum("1.0*lease_ns*gpus") + R"(
+      FROM (SELECT leases.*, )" +
+         sum("calls_started") + " AS started, " + sum("calls") + " AS done, " + sum("usage.execution_ns") +
+         " AS execution, " + sum("usage.hot_ns") + R"( AS hot
+            FROM folding JOIN leases USING(id) LEFT JOIN usage ON usage.lease=leases.id GROUP BY leases.id)
+      WHERE true GROUP BY tenant, function_name
+      ON CONFLICT(tenant, function_name) DO UPDATE SET )" +
+         update + R"(;
+    DELETE FROM usage WHERE lease IN (SELECT id FROM folding);
+    DELETE FROM leases WHERE id IN (SELECT id FROM folding);)";
+}
 
 }  // namespace
 
@@ -59,10 +99,8 @@ void Batch::append(Batch&& later) {
   };
   // A key that went and came again, or the other way round, must end as it was last: what is gone is
   // deleted before rows are written, so it only goes when no later row brings it back.
-  std::erase_if(rows.held, [&](const lease::HeldRow& row) {
-    return std::find(later.rows.held_gone.begin(), later.rows.held_gone.end(), row.key) !=
-           later.rows.held_gone.end();
-  });
+  const std::set<lease::HeldKey> gone(later.rows.held_gone.begin(), later.rows.held_gone.end());
+  std::erase_if(rows.held, [&](const lease::HeldRow& row) { return gone.contains(row.key); });
   std::erase_if(rows.nodes, [&](const lease::NodeRow& row) {
     return std::find(later.rows.nodes_gone.begin(), later.rows.nodes_gone.end(), row.id) !=
            later.rows.nodes_gone.end();
@@ -218,29 +256,14 @@ Status Writer::write_usage(const Batch& batch) {
 /// bounded.
 Status Writer::fold_oldest() {
   if (ended_ <= ended_max_) return {};
-  Status good = sqlite::execute(database_, R"(
-    CREATE TEMP TABLE IF NOT EXISTS folding(id INTEGER PRIMARY KEY);
-    DELETE FROM folding;
-    INSERT INTO folding SELECT id FROM leases WHERE reason<>'' AND id NOT IN (SELECT lease FROM held)
-      ORDER BY id LIMIT )" + std::to_string(limits::usage_fold_max) +
-                                               R"(;
-    INSERT INTO totals
-      SELECT tenant, function_name, count(*), sum(workers_used), sum(started), sum(done), sum(execution),
-             sum(hot), sum(lease_ns), sum(lease_ns*cores), sum(lease_ns*gpus)
-      FROM (SELECT leases.*, coalesce(sum(calls_started),0) AS started, coalesce(sum(calls),0) AS done,
-                   coalesce(sum(execution_ns),0) AS execution, coalesce(sum(hot_ns),0) AS hot
-            FROM folding JOIN leases USING(id) LEFT JOIN usage ON usage.lease=leases.id GROUP BY leases.id)
-      WHERE true GROUP BY tenant, function_name
-      ON CONFLICT(tenant, function_name) DO UPDATE SET leases=leases+excluded.leases,
-        workers=workers+excluded.workers, calls_started=calls_started+excluded.calls_started,
-        calls=calls+excluded.calls, execution_ns=execution_ns+excluded.execution_ns,
-        hot_ns=hot_ns+excluded.hot_ns, lease_ns=lease_ns+excluded.lease_ns,
-        core_ns=core_ns+excluded.core_ns, gpu_ns=gpu_ns+excluded.gpu_ns;
-    DELETE FROM usage WHERE lease IN (SELECT id FROM folding);
-    DELETE FROM leases WHERE id IN (SELECT id FROM folding);
-  )");
-  if (good) ended_ -= std::min<std::uint64_t>(ended_, static_cast<std::uint64_t>(sqlite3_changes(database_)));
-  return good;
+  Status good = sqlite::execute(database_, fold_sql());
+  if (good) {
+    ended_ -= std::min<std::uint64_t>(ended_, static_cast<std::uint64_t>(sqlite3_changes(database_)));
+    return sqlite::execute(database_, "RELEASE folding_now");
+  }
+  // What cannot be folded stays as it is; the transaction is about other things.
+  ended_max_ = ended_ + limits::usage_fold_max;
+  return sqlite::execute(database_, "ROLLBACK TO folding_now; RELEASE folding_now");
 }
 
 }  // namespace sublet::manager

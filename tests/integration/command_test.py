@@ -308,6 +308,8 @@ class SiteTest(unittest.TestCase):
             wait_until(lambda by=by: counted("--by", by) == 30, f"30 calls are counted by {by}")
         self.assertRegex(self.sublet("usage", "--tenant", "counting").stdout, r"\ncounting +1 +1 +30 ")
         self.assertEqual(self.sublet("usage", "--function", "other@1", "--csv").stdout.count("\n"), 1)
+        self.assertEqual(counted("--function", "probe@1"), 30)
+        self.assertEqual(counted("--function", "probe"), 30)
         busy = self.terminal(SUBLET, *call[:-1], "100000", "--entry", str(SPIN), "--input", self.input_of(50), env=self.env)
         busy.expect("of 100000 calls")
         self.assertRegex(self.sublet("tenants").stdout, r"\ncounting +1 +1 +- +1 +- +0")

@@ -1,5 +1,6 @@
 // Server and client over real sockets of this machine, on ports that the system picks.
 
+#include "runtime/control/http_routes.hpp"
 #include "tests/unit/control/http_fixture.hpp"
 
 using namespace sublet;
@@ -246,4 +247,16 @@ TEST_CASE("an address that cannot be listened on is told with its reason") {
   const auto second = control::HttpServer::listen(loop, "127.0.0.1", first->port(), {});
   REQUIRE(second.error().code() == Errc::io_error);
   REQUIRE_THAT(second.error().detail(), Catch::Contains("in use"));
+}
+
+TEST_CASE("a query's escapes are taken for what they mean, and wrong ones are refused") {
+  const control::Pairs query =
+      control::parse_query("function=probe%401&a%20b=%e2%82%ac&plain=1&empty").value();
+  REQUIRE(query.at("function") == "probe@1");
+  REQUIRE(query.at("a b") == "\xE2\x82\xAC");
+  REQUIRE((query.at("plain") == "1" && query.at("empty").empty()));
+  for (const char* wrong : {"a=%", "a=%4", "a=%4g", "a=%zz", "a=%00", "%=1", "a=%-1", "a=%+1", "a=% 1"}) {
+    INFO(wrong);
+    REQUIRE(control::parse_query(wrong).error().code() == Errc::invalid_argument);
+  }
 }

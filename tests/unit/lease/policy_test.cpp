@@ -134,7 +134,7 @@ TEST_CASE("waiting requests: replacements, then tenants by claim, each tenant in
     REQUIRE(waiting.size() == 0);
   }
   SECTION("the work of one change is bounded") {
-    REQUIRE(served(waiting, claims, {2}, 2).empty());
+    REQUIRE(served(waiting, claims, {2}, 1).empty());
   }
   SECTION("deadlines") {
     REQUIRE(waiting.take_overdue(lease::Time(1s)) == std::vector<std::uint64_t>{1, 3, 4});
