@@ -247,7 +247,7 @@ TEST_CASE("a full queue is an error at once and takes writes again later") {
   REQUIRE(wait_arrivals(side, 1)[0].word == pack(Kind::echo, 0, 7));
 }
 
-TEST_CASE("signalled writes complete once, in order, with their context; others are silent") {
+TEST_CASE("signalled writes complete once, in order, with their context, and others are silent") {
   const std::string backend = GENERATE(from_range(backends()));
   CAPTURE(backend);
   const PeerProcess peer(backend);

@@ -18,6 +18,8 @@ MARKERS = re.compile(r"\b(FIX" "ME|TO" "DO|XX" "X|HA" "CK)\b")
 # Places that exist on one person's machine only.
 PRIVATE = re.compile(r"(?<![\w.])/(work|home|root|Users|mnt)/\w")
 CODE = (".cpp", ".hpp", ".h", ".c")
+# CMake takes it for the end of the name: the test would never run, and pass.
+SEMICOLON = re.compile(r'TEST_CASE\(\s*"[^"]*;', re.MULTILINE)
 
 
 def complaints(path, text: str):
@@ -28,6 +30,8 @@ def complaints(path, text: str):
         yield f"{path}: the last line does not end"
     if path.suffix == ".hpp" and "#pragma once" not in text:
         yield f"{path}: no #pragma once"
+    if SEMICOLON.search(text):
+        yield f"{path}: a test's name has a semicolon"
     for number, line in enumerate(lines, 1):
         if MARKERS.search(line):
             yield f"{path}:{number}: unfinished business belongs into an issue"

@@ -353,8 +353,8 @@ TEST_CASE("while a function computes for ten seconds, large inputs land, calls q
   auto worker = harness.start();
   RawClient client(transport, harness, worker);
   REQUIRE(client.open(harness.token(worker)).ok());
-  REQUIRE(client.send(RequestKind::invoke, 0, 1, client.header(spin, 0), number(10'000)).ok());
   const TimePoint begun = SteadyClock::now();
+  REQUIRE(client.send(RequestKind::invoke, 0, 1, client.header(spin, 0), number(10'000)).ok());
 
   // Far more than any socket buffers hold: it is out only when the worker takes it in.
   constexpr std::uint64_t writes = 48;

@@ -33,7 +33,7 @@ void wait_started(const WorkerHarness::Worker& worker, std::uint64_t call) {
 
 }  // namespace
 
-TEST_CASE("each call counts once: those in flight together, those that fail; refused ones do not") {
+TEST_CASE("each call counts once, those in flight together and those that fail, and refused ones do not") {
   const std::string transport = GENERATE("shm", "tcp");
   CAPTURE(transport);
   WorkerHarness harness;

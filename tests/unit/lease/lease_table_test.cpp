@@ -164,7 +164,7 @@ TEST_CASE("an unused worker returns after the node took the command and was hear
   REQUIRE(pool.grant(1).ok());
 }
 
-TEST_CASE("renewal moves the expiry and signs anew; time ends the lease") {
+TEST_CASE("renewal moves the expiry and signs anew, and time ends the lease") {
   Pool pool;
   const auto node = pool.add("a", 2);
   pool.ready(node, {1, 2});
@@ -235,7 +235,7 @@ TEST_CASE("a worker that its client calls lost is ended, and keeps its cores unt
   REQUIRE(pool.table.replace(id, node, 1, pool.now)->workers.at(0).worker == 2);
 }
 
-TEST_CASE("a silent node is lost; its lease stays for replacements until it expires") {
+TEST_CASE("a silent node is lost, and its lease stays for replacements until it expires") {
   Pool pool;
   const auto lost = pool.add("lost", 1);
   pool.ready(lost, {1});
