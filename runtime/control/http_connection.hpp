@@ -19,11 +19,9 @@ class Bounded
  public:
   /// Closes the connection; it goes when its handlers have.
   virtual void expire() noexcept = 0;
+  virtual ~Bounded() = default;
 
   TimePoint deadline;
-
- protected:
-  virtual ~Bounded() = default;
 };
 
 /// Connections that all have the same time, so that the order of arrival is that of the deadlines, and

@@ -149,7 +149,7 @@ class Service {
   void on_written(const Status& written);
   void on_synced(std::uint64_t writes, const Status& synced);
   void keep(Promise promise);
-  void fail(std::vector<Promise> promises, const std::string& why);
+  void fail(const std::vector<Promise>& promises, const std::string& why);
   /// Whether the disk keeps answers waiting: then nodes are silent through no fault of theirs.
   [[nodiscard]] bool disk_is_slow(TimePoint now) const noexcept;
   void forget_function(std::uint32_t id);

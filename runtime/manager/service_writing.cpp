@@ -111,7 +111,7 @@ void Service::on_written(const Status& written) {
     // Those made since may rest on what is taken back.
     std::move(promises_.begin(), promises_.end(), std::back_inserter(promises));
     promises_.clear();
-    fail(std::move(promises), written.error().detail());
+    fail(promises, written.error().detail());
   }
   settle();
   end_if_done();
@@ -131,7 +131,7 @@ void Service::on_synced(std::uint64_t writes, const Status& synced) {
   if (!synced) {
     // The system forgets what it could not bring to the disk, and says so once: nothing later can be trusted.
     sync_failed_ = true;
-    fail(std::move(failed), synced.error().detail() + "; mend the disk and start the manager again");
+    fail(failed, synced.error().detail() + "; mend the disk and start the manager again");
   }
   settle();
   end_if_done();
@@ -142,7 +142,7 @@ void Service::keep(Promise promise) {
   promise.responder.send(std::move(promise.reply));
 }
 
-void Service::fail(std::vector<Promise> promises, const std::string& why) {
+void Service::fail(const std::vector<Promise>& promises, const std::string& why) {
   if (!unwritable_) log::error("cannot write the state: " + why);
   unwritable_ = why;
   write_again_at_ = SteadyClock::now() + write_pause;

@@ -33,7 +33,7 @@ std::string to_text(const std::vector<lease::PlaceRow>& places) {
 
 std::string to_text(const std::map<std::string, std::string>& endpoints) {
   std::string text;
-  for (const auto& [name, address] : endpoints) text += name + "=" + address + "\n";
+  for (const auto& [name, address] : endpoints) text.append(name).append("=").append(address).append("\n");
   return text;
 }
 
@@ -180,7 +180,7 @@ Status Writer::write_nodes(const lease::Rows& rows) {
   }
   for (const lease::NodeRow& row : rows.nodes) {
     const api::NodeRegistration& about = row.about;
-    const Status good =
+    Status good =
         node_
             .bind(row.id, about.name, about.machine, about.cores, about.memory_bytes,
                   about.worker_region_bytes, about.version, about.gpus, std::span<const std::byte>(row.key))
@@ -188,8 +188,8 @@ Status Writer::write_nodes(const lease::Rows& rows) {
     if (!good) return good;
   }
   for (const lease::OrderRow& row : rows.orders) {
-    const Status good = row.cordoned || row.drained ? order_.bind(row.name, row.cordoned, row.drained).run()
-                                                    : order_gone_.bind(row.name).run();
+    Status good = row.cordoned || row.drained ? order_.bind(row.name, row.cordoned, row.drained).run()
+                                              : order_gone_.bind(row.name).run();
     if (!good) return good;
   }
   return {};
@@ -200,7 +200,7 @@ Status Writer::write_leases(const lease::Rows& rows) {
     const api::LeaseRequest& request = row.request;
     const std::string transports = joined(request.transports);
     const std::string places = to_text(row.places);
-    const Status good =
+    Status good =
         lease_
             .bind(row.id, request.tenant, row.function, row.function_name, request.workers, request.cores,
                   request.memory_bytes, request.gpus, request.ttl_ms, transports, request.placement,
@@ -219,10 +219,10 @@ Status Writer::write_held(const lease::Rows& rows) {
   }
   for (const lease::HeldRow& row : rows.held) {
     const std::string endpoints = to_text(row.endpoints);
-    const Status good = held_
-                            .bind(row.key.first, row.key.second, row.lease, row.cores, row.memory_bytes,
-                                  row.gpus, row.ending, row.loaded, lease::to_ns(row.since), endpoints)
-                            .run();
+    Status good = held_
+                      .bind(row.key.first, row.key.second, row.lease, row.cores, row.memory_bytes, row.gpus,
+                            row.ending, row.loaded, lease::to_ns(row.since), endpoints)
+                      .run();
     if (!good) return good;
   }
   return {};
@@ -244,7 +244,7 @@ Status Writer::write_functions(const Batch& batch) {
 
 Status Writer::write_usage(const Batch& batch) {
   for (const api::WorkerUsage& usage : batch.usage) {
-    const Status good =
+    Status good =
         usage_.bind(usage.id, usage.lease, usage.calls_started, usage.calls, usage.execution_ns, usage.hot_ns)
             .run();
     if (!good) return good;
