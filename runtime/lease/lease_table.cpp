@@ -180,9 +180,7 @@ Result<api::LeaseGrant> LeaseTable::replace(LeaseId id, NodeId node_id, WorkerId
   Lease& lease = **found;
   const HeldKey asked{node_id, worker_id};
   const auto with = [&](auto&& fits) { return std::find_if(lease.places.begin(), lease.places.end(), fits); };
-  const auto done = with([&](const Place& place) {
-    return place.live && place.before == asked && HeldKey{place.node, place.worker} != asked;
-  });
+  const auto done = with([&](const Place& place) { return place.live && place.before == asked; });
   if (done != lease.places.end()) return grant_of(lease, &*done);
   const auto at = with([&](const Place& place) { return HeldKey{place.node, place.worker} == asked; });
   if (at == lease.places.end()) {
@@ -197,7 +195,19 @@ Result<api::LeaseGrant> LeaseTable::replace(LeaseId id, NodeId node_id, WorkerId
         command(node, {.kind = "end_worker", .lease = id, .reason = "replaced", .worker = worker_id});
     set_state(node, worker, Worker::State::ending);
   }
-  const std::vector<Pick> picks = place(nodes_, candidates_, lease.ask, 1);
+  // A worker that the lease has lost may be heard of as ready again, when a list came late. It is not taken:
+  // two places of one worker could not be told apart.
+  const auto had = [&](const Pick& pick) {
+    const HeldKey picked{pick.node, pick.worker};
+    return with([&](const Place& place) {
+             return HeldKey{place.node, place.worker} == picked || place.before == picked;
+           }) != lease.places.end();
+  };
+  std::vector<Pick> picks = place(nodes_, candidates_, lease.ask, 1);
+  if (!picks.empty() && had(picks.front())) {
+    picks = place(nodes_, candidates_, lease.ask, static_cast<std::uint32_t>(lease.places.size()) + 1);
+    std::erase_if(picks, had);
+  }
   if (picks.empty()) return Error(Errc::no_capacity);
   at->before = asked;
   occupy(lease, picks.front(), *at, now);

@@ -235,6 +235,22 @@ TEST_CASE("a worker that its client calls lost is ended, and keeps its cores unt
   REQUIRE(pool.table.replace(id, node, 1, pool.now)->workers.at(0).worker == 2);
 }
 
+TEST_CASE("a worker that a lease has lost never takes another place in it") {
+  Pool pool;
+  const auto node = pool.add("a", 3);
+  pool.ready(node, {1, 2});
+  const auto id = pool.grant(2).value().lease;
+  pool.ready(node, {2, 3});  // Written when there was no worker 1 yet, and late.
+  pool.ready(node, {1, 2, 3});
+  REQUIRE(pool.table.replace(id, node, 1, pool.now)->workers.at(0).worker == 3);
+  pool.ready(node, {1, 3});
+  REQUIRE(pool.table.replace(id, node, 2, pool.now).error().code() == Errc::no_capacity);
+  pool.ready(node, {1, 3, 4});
+  REQUIRE(pool.table.replace(id, node, 2, pool.now)->workers.at(0).worker == 4);
+  REQUIRE(pool.table.replace(id, node, 1, pool.now)->workers.at(0).worker == 3);  // Its answer was lost.
+  REQUIRE(pool.table.lease(id)->workers.size() == 2);
+}
+
 TEST_CASE("a silent node is lost, and its lease stays for replacements until it expires") {
   Pool pool;
   const auto lost = pool.add("lost", 1);
