@@ -22,15 +22,15 @@ constexpr milliseconds request_max{10'000};
 constexpr milliseconds heartbeat_max = (limits::node_silent_max - limits::node_heartbeat) / 2;
 constexpr milliseconds fetch_max{120'000};
 constexpr milliseconds back_off_first{50};
-constexpr milliseconds back_off_max{2'000};
-static_assert(back_off_max * 2 < limits::node_silent_max,
+static_assert(limits::agent_back_off_max * 2 < limits::node_silent_max,
               "a manager that is back must hear of its nodes in time");
 constexpr int failures_a_line = 64;  ///< Of a row of failures so many make one line in the log.
 
 /// Jittered: the nodes of a site that lost its manager shall not come back all at once.
 milliseconds back_off(int failures) {
   thread_local std::minstd_rand random(std::random_device{}());
-  const milliseconds full = std::min(back_off_max, back_off_first * (1 << std::min(failures, 7)));
+  const milliseconds full =
+      std::min(limits::agent_back_off_max, back_off_first * (1 << std::min(failures, 7)));
   return milliseconds(
       std::uniform_int_distribution<milliseconds::rep>(full.count() / 2, full.count())(random));
 }

@@ -59,7 +59,7 @@ inline constexpr std::uint32_t flaps_free_max = 1;  ///< More losses than this w
 inline constexpr milliseconds probation_first{
     5000};  ///< Heard without a break before it is granted; doubles.
 inline constexpr milliseconds probation_max{120'000};
-inline constexpr milliseconds agent_back_off_max{5000};  ///< Between tries to reach the manager.
+inline constexpr milliseconds agent_back_off_max{2000};  ///< Between tries to reach the manager.
 inline constexpr milliseconds restart_grace{12'000};     ///< For nodes to find a restarted manager.
 inline constexpr milliseconds lease_ms_max{24 * 3600 * 1000};
 inline constexpr std::uint32_t lease_workers_max = 4096;

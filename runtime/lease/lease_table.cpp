@@ -334,10 +334,4 @@ Result<api::LeaseInfo> LeaseTable::lease(LeaseId id) const {
   return unknown_lease(id);
 }
 
-Result<std::string> LeaseTable::tenant_of(LeaseId id) const {
-  const auto active = leases_.find(id);
-  if (active == leases_.end()) return unknown_lease(id);
-  return active->second.ask.request.tenant;
-}
-
 }  // namespace sublet::lease

@@ -101,7 +101,6 @@ class LeaseTable {
   /// The newest first.
   [[nodiscard]] api::Leases leases(const LeaseFilter& filter = {}) const;
   [[nodiscard]] Result<api::LeaseInfo> lease(LeaseId id) const;
-  [[nodiscard]] Result<std::string> tenant_of(LeaseId id) const;
   [[nodiscard]] api::Nodes nodes(Time now) const;
   [[nodiscard]] Result<api::NodeInfo> node(NodeId id, Time now) const;
   [[nodiscard]] const std::map<std::string, Tenant>& tenants() const noexcept { return tenants_; }

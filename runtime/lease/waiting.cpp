@@ -1,7 +1,5 @@
 #include "runtime/lease/waiting.hpp"
 
-#include <algorithm>
-
 namespace sublet::lease {
 
 void Waiting::add(std::uint64_t number, const std::string& tenant, bool replacement, Time deadline) {
@@ -21,8 +19,8 @@ void Waiting::remove(std::uint64_t number) {
 }
 
 std::uint32_t Waiting::of(const std::string& tenant) const {
-  return static_cast<std::uint32_t>(std::count_if(
-      waiting_.begin(), waiting_.end(), [&](const auto& entry) { return entry.second.tenant == tenant; }));
+  const auto queue = tenants_.find(tenant);
+  return queue != tenants_.end() ? static_cast<std::uint32_t>(queue->second.size()) : 0;
 }
 
 void Waiting::serve(const std::function<double(const std::string&)>& claim,

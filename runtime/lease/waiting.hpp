@@ -20,6 +20,7 @@ class Waiting {
   void add(std::uint64_t number, const std::string& tenant, bool replacement, Time deadline);
   void remove(std::uint64_t number);
   [[nodiscard]] std::size_t size() const noexcept { return waiting_.size(); }
+  /// Requests of the tenant, replacements apart.
   [[nodiscard]] std::uint32_t of(const std::string& tenant) const;
   /// Offers requests in order. `attempt` grants one, or says false: there is no room for it. What was
   /// granted is out of the queue. Stops after `misfits_max` refusals: a bound on the work of one change.
