@@ -242,9 +242,11 @@ void Invoker::execute(const wire::RequestHeader& header, const Pending& pending,
     reply(wire::ReplyKind::function_failed, pending.slot, pending.generation, message.data());
     return;
   }
+  const auto* const result = static_cast<const std::byte*>(call.output);
+  const bool in_ring = !staged && result == service_.output->data() + piece.offset;
   transport::Connection::WriteOptions options;
-  if (!staged) options = {.signal = true, .context = buffers_.commit(piece, call.output_bytes)};
-  write_reply({service_.output->data() + piece.offset, call.output_bytes}, header.output_offset,
+  if (in_ring) options = {.signal = true, .context = buffers_.commit(piece, call.output_bytes)};
+  write_reply({result, call.output_bytes}, header.output_offset,
               {static_cast<std::uint8_t>(wire::ReplyKind::ok), pending.slot, pending.generation}, options);
 }
 

@@ -2,7 +2,9 @@
 
 #include <dlfcn.h>
 
+#include <algorithm>
 #include <array>
+#include <cstdint>
 #include <cstdio>
 #include <exception>
 #include <utility>
@@ -26,6 +28,14 @@ Status check(const sublet_module_v1& table) {
     }
   }
   return {};
+}
+
+/// How long an output at `at` may be: in the room that was given, or in place of the input.
+std::size_t room_at(const void* at, const sublet_call& given) noexcept {
+  if (at == given.output) return given.output_capacity;
+  // Compared as numbers: a function may have left anything here.
+  const auto offset = reinterpret_cast<std::uintptr_t>(at) - reinterpret_cast<std::uintptr_t>(given.input);
+  return offset <= given.input_bytes ? std::min(given.input_bytes - offset, given.output_capacity) : 0;
 }
 
 }  // namespace
@@ -76,21 +86,23 @@ Result<Module> Module::load(const std::string& path) {
 }
 
 bool Module::call(sublet_call& call) const noexcept {
+  const sublet_call given = call;
   call.state = state_;
   try {
     if (table_->entries[call.entry].call(&call) != 0) return false;
   } catch (const std::exception& error) {
-    std::snprintf(call.message, call.message_capacity, "%s", error.what());
+    std::snprintf(given.message, given.message_capacity, "%s", error.what());
     return false;
   } catch (...) {
-    std::snprintf(call.message, call.message_capacity,
+    std::snprintf(given.message, given.message_capacity,
                   "the function threw something that is no std::exception");
     return false;
   }
-  if (call.output_bytes > call.output_capacity) {
-    std::snprintf(call.message, call.message_capacity,
+  const std::size_t room = room_at(call.output, given);
+  if (call.output_bytes > room) {
+    std::snprintf(given.message, given.message_capacity,
                   "the function claims an output of %zu bytes; there was room for %zu", call.output_bytes,
-                  call.output_capacity);
+                  room);
     return false;
   }
   return true;

@@ -26,7 +26,8 @@ class Module {
   [[nodiscard]] bool loaded() const noexcept { return table_ != nullptr; }
   [[nodiscard]] std::uint32_t entries() const noexcept { return table_ != nullptr ? table_->entry_count : 0; }
 
-  /// Runs one call; true on success. What the function throws becomes a failure with its text.
+  /// Runs one call; true on success: then `output` lies where the caller said or inside of the input, with
+  /// `output_bytes` in bounds. What the function throws becomes a failure with its text.
   [[nodiscard]] bool call(sublet_call& call) const noexcept;
 
  private:

@@ -8,7 +8,8 @@ namespace sublet::worker {
 
 /// Where functions write their outputs before they are sent: one stage a slot for outputs up to the
 /// slot's size, and behind them a ring for larger ones. A stage is free again when the next request for
-/// its slot arrives (the client sends it after the reply); a ring piece when its write was `sent`.
+/// its slot arrives (the client sends it after the reply); a ring piece when its write was `sent`. A result
+/// that lies in its input needs neither: the client writes there again only after the reply.
 class OutputBuffers {
  public:
   OutputBuffers() noexcept = default;

@@ -1,5 +1,7 @@
 // The client against a real site: manager, agents and workers as processes of their own.
+#include <algorithm>
 #include <csignal>
+#include <iterator>
 #include <optional>
 #include <vector>
 
@@ -76,6 +78,36 @@ TEST_CASE("an input and an output of several MiB") {
   CHECK(std::memcmp(input.data(), output.data(), bytes) == 0);
   Buffer huge = lease.allocate(std::size_t{65} << 20).value();
   CHECK(error_of(lease.submit(huge, output)).code() == Errc::too_large);
+}
+
+TEST_CASE("results in place, several in flight, of every size") {
+  const Probe probe;
+  const std::string transport = GENERATE("shm", "tcp");
+  Lease lease = probe.lease({.transports = {transport}, .in_flight = 4, .slot_bytes = 4096});
+  constexpr std::size_t lanes = 4;
+  constexpr std::size_t bytes_max = 100'000;
+  std::vector<Buffer> inputs;
+  std::vector<Buffer> outputs;
+  std::vector<std::size_t> sizes(lanes);
+  std::vector<Future> futures(lanes);
+  for (std::size_t lane = 0; lane < lanes; ++lane) {
+    inputs.push_back(lease.allocate(bytes_max).value());
+    outputs.push_back(lease.allocate(bytes_max).value());
+  }
+  for (std::size_t call = 0; call < 200; ++call) {
+    const std::size_t lane = call % lanes;
+    if (call >= lanes) {
+      REQUIRE(futures[lane].wait().value() == sizes[lane]);
+      const std::byte* const sent = inputs[lane].data();
+      REQUIRE(std::equal(sent, sent + sizes[lane],
+                         std::make_reverse_iterator(outputs[lane].data() + sizes[lane])));
+    }
+    sizes[lane] = call * call * 7919 % bytes_max;
+    for (std::size_t i = 0; i < sizes[lane]; ++i)
+      inputs[lane].data()[i] = static_cast<std::byte>((i + call) * 2654435761U >> 24U);
+    futures[lane] = lease.submit(inputs[lane], sizes[lane], outputs[lane], {.entry = reverse}).value();
+  }
+  for (Future& future : futures) REQUIRE(future.wait().ok());
 }
 
 TEST_CASE("what goes wrong in a function comes back as its status, and the lease goes on") {

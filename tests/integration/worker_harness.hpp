@@ -21,7 +21,7 @@
 /// writes what it likes, well-formed or not.
 namespace sublet::test {
 
-enum Entry : std::uint32_t { echo, fail, crash, spin, hog, overflow_stack };
+enum Entry : std::uint32_t { echo, fail, crash, spin, hog, overflow_stack, reverse };
 
 class WorkerHarness {
  public:

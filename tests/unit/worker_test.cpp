@@ -38,14 +38,15 @@ Called call(const Module& module, std::uint32_t entry, std::string_view input) {
   call.message = message.data();
   call.message_capacity = message.size();
   const bool ok = module.call(call);
-  return {ok, ok ? std::string(output.data(), call.output_bytes) : std::string(), message.data()};
+  const auto* const result = static_cast<const char*>(call.output);
+  return {ok, ok ? std::string(result, call.output_bytes) : std::string(), message.data()};
 }
 
 }  // namespace
 
 TEST_CASE("a module runs, fails with its message, and what it throws becomes a failure") {
   const Module module = Module::load(module_path("basic")).value();
-  REQUIRE(module.entries() == 5);
+  REQUIRE(module.entries() == 7);
   REQUIRE(call(module, 0, "hello").output == "hello");
   const Called failed = call(module, 1, "");
   REQUIRE_FALSE(failed.ok);
@@ -55,6 +56,16 @@ TEST_CASE("a module runs, fails with its message, and what it throws becomes a f
   REQUIRE_FALSE(boasted.ok);
   REQUIRE(boasted.message.find("65") != std::string::npos);
   REQUIRE(call(module, 4, "").output == "warm");
+}
+
+TEST_CASE("a result in place lies in the input, and nowhere else") {
+  const Module module = Module::load(module_path("basic")).value();
+  REQUIRE(
+      call(module, 5, std::string(100, 'x') + "abc").output.empty());  // More than the caller has room for.
+  REQUIRE(call(module, 5, "abcde").output == "cde");
+  const Called beyond = call(module, 6, "abcde");
+  REQUIRE_FALSE(beyond.ok);
+  REQUIRE(beyond.message.find("there was room for 0") != std::string::npos);
 }
 
 TEST_CASE("what is no function library is told apart, each with a text that helps") {

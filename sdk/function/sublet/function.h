@@ -19,9 +19,10 @@ extern "C" {
 typedef struct sublet_call {
   uint32_t size_bytes; /* sizeof(sublet_call) of the worker */
   uint32_t entry;      /* which entry of the module was called */
-  const void* input;   /* read-only, 64-byte aligned; NULL never */
+  const void* input;   /* read-only but for a result in place, 64-byte aligned; NULL never */
   size_t input_bytes;
-  void* output;           /* write the result here, 64-byte aligned */
+  void* output;           /* write the result here, 64-byte aligned; or point it into the input and leave
+                             the result there, inside of its bytes: it is sent from there, uncopied */
   size_t output_capacity; /* bytes; a result that needs more is an error (sublet_fail) */
   size_t output_bytes;    /* set by the entry: bytes of the result; 0 at the call */
   uint64_t deadline_us;   /* left at the start of the call; the worker is ended soon after it */

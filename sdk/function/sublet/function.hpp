@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdio>
 #include <exception>
@@ -36,6 +37,13 @@ class Call {
   /// Where the result goes; its size is what the caller has room for.
   [[nodiscard]] std::span<std::byte> output() const noexcept {
     return {static_cast<std::byte*>(call_.output), call_.output_capacity};
+  }
+  /// The input's memory as the place of the result, which is then sent from there, without a copy. After
+  /// this, output() is these bytes (or as many as the caller has room for).
+  [[nodiscard]] std::span<std::byte> in_place() const noexcept {
+    call_.output = const_cast<void*>(call_.input);
+    call_.output_capacity = std::min(call_.output_capacity, call_.input_bytes);
+    return output();
   }
   /// Input as elements; throws when its size is no multiple of the element's.
   template <typename T>

@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <chrono>
 #include <cstring>
 #include <string>
@@ -64,10 +65,19 @@ int overflow_stack(sublet_call*) {
   return recurse(&depth);
 }
 
-const sublet_entry entries[] = {{"echo", echo}, {"fail", fail}, {"crash", crash},
-                                {"spin", spin}, {"hog", hog},   {"overflow_stack", overflow_stack}};
+/// In place.
+int reverse(sublet_call* call) {
+  call->output = const_cast<void*>(call->input);
+  call->output_bytes = call->input_bytes;
+  std::reverse(static_cast<char*>(call->output), static_cast<char*>(call->output) + call->output_bytes);
+  return 0;
+}
+
+const sublet_entry entries[] = {{"echo", echo},      {"fail", fail}, {"crash", crash},
+                                {"spin", spin},      {"hog", hog},   {"overflow_stack", overflow_stack},
+                                {"reverse", reverse}};
 
 }  // namespace
 
 extern "C" SUBLET_EXPORT const sublet_module_v1 sublet_module = {
-    SUBLET_FUNCTION_ABI, sizeof(sublet_module_v1), entries, 6, 0, nullptr, nullptr};
+    SUBLET_FUNCTION_ABI, sizeof(sublet_module_v1), entries, 7, 0, nullptr, nullptr};
