@@ -102,16 +102,23 @@ void ManagerLink::publish(api::Heartbeat heartbeat) {
     const std::lock_guard lock(mutex_);
     auto ended = std::move(heartbeat_.ended);
     std::move(heartbeat.ended.begin(), heartbeat.ended.end(), std::back_inserter(ended));
-    // While the manager is away: the lists say which workers are there, so old news may go.
-    if (ended.size() > limits::node_workers_max)
-      ended.erase(ended.begin(), ended.end() - static_cast<std::ptrdiff_t>(limits::node_workers_max));
     heartbeat_ = std::move(heartbeat);
     heartbeat_.ended = std::move(ended);
+    // While the manager is away: the lists say which workers are there, so old news may go.
+    if (const std::size_t count = heartbeat_.ended.size(); count > limits::node_workers_max)
+      forget_ended(ended_gone_ + count - limits::node_workers_max);
     lists_known_ = false;
     ++published_;
     dirty_ = true;
   }
   changed_.notify_all();
+}
+
+void ManagerLink::forget_ended(std::uint64_t until) {
+  if (until <= ended_gone_) return;  // They have had to go meanwhile.
+  heartbeat_.ended.erase(heartbeat_.ended.begin(),
+                         heartbeat_.ended.begin() + static_cast<std::ptrdiff_t>(until - ended_gone_));
+  ended_gone_ = until;
 }
 
 std::optional<TimePoint> ManagerLink::when(std::uint64_t time_ms) {
@@ -193,6 +200,7 @@ Status ManagerLink::report_once(control::HttpClient& client) {
   api::Heartbeat sent;
   std::uint64_t node = 0;
   std::uint64_t published = 0;
+  std::uint64_t ended_said = 0;
   {
     const std::lock_guard lock(mutex_);
     if (lists_known_) {
@@ -203,6 +211,7 @@ Status ManagerLink::report_once(control::HttpClient& client) {
     }
     node = node_;
     published = published_;
+    ended_said = ended_gone_ + heartbeat_.ended.size();
     dirty_ = false;
   }
   sent.usage = usage_.changed();
@@ -221,8 +230,9 @@ Status ManagerLink::report_once(control::HttpClient& client) {
   lists_known_ = published == published_ && !answer->resend;
   // Now, but not over and over to one that is never content.
   if (answer->resend && sent.unchanged) dirty_ = true;
-  const auto answered = static_cast<std::ptrdiff_t>(std::min(sent.ended.size(), heartbeat_.ended.size()));
-  heartbeat_.ended.erase(heartbeat_.ended.begin(), heartbeat_.ended.begin() + answered);
+  // One heartbeat carries so many accounts and no more: the others do not wait for the next tick.
+  if (leaving_ && !sent.usage.empty() && !usage_.settled()) dirty_ = true;
+  forget_ended(ended_said);
   changed_.notify_all();
   return {};
 }
@@ -350,12 +360,11 @@ void ManagerLink::leave(milliseconds timeout) {
     std::unique_lock lock(mutex_);
     if (stopping_) return;
     if (node_ != 0 && timeout > milliseconds(0)) {
+      leaving_ = true;
       dirty_ = true;
       changed_.notify_all();
-      const bool said = changed_.wait_for(lock, timeout, [this] {
-        dirty_ = dirty_ || !usage_.settled();
-        return !dirty_ && heartbeat_.ended.empty();
-      });
+      const bool said = changed_.wait_for(
+          lock, timeout, [this] { return !dirty_ && heartbeat_.ended.empty() && usage_.settled(); });
       if (!said) log::warning("the manager has not heard all that the workers counted; it is kept");
     }
     stopping_ = true;

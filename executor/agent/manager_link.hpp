@@ -81,6 +81,8 @@ class ManagerLink {
   [[nodiscard]] WantedList::iterator find_wanted(std::uint32_t function);
   [[nodiscard]] Result<std::string> fetch_now(control::HttpClient& client, std::uint32_t function);
   void notify(const std::unique_lock<std::mutex>& held);
+  /// Drops of what has ended the first `until`, counted from the first that there ever was.
+  void forget_ended(std::uint64_t until);
   /// Waits for the back-off after `failures` failures or the end; false at the end.
   [[nodiscard]] bool pause(int failures);
 
@@ -93,10 +95,12 @@ class ManagerLink {
 
   std::mutex mutex_;
   std::condition_variable changed_;
+  bool leaving_ = false;  ///< What is left to say is said at once.
   bool stopping_ = false;
   std::uint64_t node_ = 0;  ///< 0: not registered.
   std::optional<std::string> key_text_;
   api::Heartbeat heartbeat_;
+  std::uint64_t ended_gone_ = 0;  ///< How many have gone from the front of heartbeat_.ended.
   bool dirty_ = false;
   bool lists_known_ = false;     ///< The manager has heartbeat_'s lists by its own answer.
   std::uint64_t published_ = 0;  ///< How often the lists have changed.
