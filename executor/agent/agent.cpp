@@ -54,7 +54,7 @@ Agent::Agent(Options options)
     : options_(std::move(options)),
       cores_(options_.cores),
       memory_free_(options_.memory_bytes),
-      usage_(options_.state_dir + "/usage"),
+      usage_(usage_directory(options_.state_dir, options_.manager)),
       link_(options_, usage_) {}
 
 Agent::~Agent() {

@@ -9,7 +9,6 @@
 #include <cstdlib>
 #include <cxxopts.hpp>
 #include <filesystem>
-#include <fstream>
 #include <iostream>
 
 #include "executor/agent/agent.hpp"
@@ -17,6 +16,7 @@
 #include "runtime/base/config.hpp"
 #include "runtime/base/limits.hpp"
 #include "runtime/base/log.hpp"
+#include "runtime/control/http_client.hpp"
 
 namespace {
 
@@ -89,8 +89,6 @@ cxxopts::Options describe() {
 const std::vector<std::string> command_line_only{"version", "help"};
 
 constexpr const char* lock_name = "/lock";
-constexpr const char* usage_name = "/usage";
-constexpr const char* manager_name = "/manager";  ///< Holds the address of who is to hear of the usage.
 
 /// Holds the directory's lock for the life of the process.
 bool lock_dir(const std::string& path) {
@@ -99,13 +97,6 @@ bool lock_dir(const std::string& path) {
   if (::flock(lock, LOCK_EX | LOCK_NB) == 0) return true;
   ::close(lock);
   return false;
-}
-
-std::string first_line(const std::string& path) {
-  std::ifstream file(path);
-  std::string line;
-  std::getline(file, line);
-  return line;
 }
 
 /// Removes what agents left behind that were killed: private directories that nobody holds locked. What
@@ -118,10 +109,10 @@ void remove_stale(const std::filesystem::path& parent, const std::string& own, c
     if (entry.path().filename().string().rfind("sublet-agent-", 0) != 0 || ::lstat(path.c_str(), &info) != 0)
       continue;
     if (!S_ISDIR(info.st_mode) || info.st_uid != ::geteuid()) continue;
-    const bool of_other =
-        sublet::agent::holds_usage(path + usage_name) && first_line(path + manager_name) != manager;
+    const bool of_other = !sublet::agent::usage_of_others(path, manager).empty();
     if (of_other || ::access((path + lock_name).c_str(), F_OK) != 0 || !lock_dir(path)) continue;
-    const sublet::Status moved = sublet::agent::adopt_usage(path + usage_name, own + usage_name);
+    const sublet::Status moved = sublet::agent::adopt_usage(sublet::agent::usage_directory(path, manager),
+                                                            sublet::agent::usage_directory(own, manager));
     if (moved) {
       std::filesystem::remove_all(path, error);
     } else {
@@ -151,6 +142,10 @@ Result<std::string> make_state_dir(const cxxopts::ParseResult& given, const std:
       return Error(Errc::too_large, "--state-dir is too long for the sockets in it: at most 80 characters");
     if (!lock_dir(full)) return Error(Errc::busy, "another agent uses --state-dir " + full);
     remove_sockets(full);
+    for (const std::string& other : sublet::agent::usage_of_others(full, manager)) {
+      sublet::log::warning("what workers counted for another manager is kept in " + other +
+                           " until an agent with that --manager and this --state-dir has told it");
+    }
     return full;
   }
   std::string path = std::filesystem::temp_directory_path().string() + "/sublet-agent-XXXXXX";
@@ -158,8 +153,8 @@ Result<std::string> make_state_dir(const cxxopts::ParseResult& given, const std:
     return Error(Errc::io_error, "cannot make a directory in " + path + "; set TMPDIR");
   remove = true;
   if (!lock_dir(path)) return Error(Errc::io_error, "cannot lock " + path);
-  std::ofstream(path + manager_name) << manager << '\n';
-  std::filesystem::create_directory(path + usage_name);
+  std::error_code error;
+  std::filesystem::create_directories(sublet::agent::usage_directory(path, manager), error);
   remove_stale(std::filesystem::temp_directory_path(), path, manager);
   return path;
 }
@@ -191,6 +186,8 @@ Result<sublet::agent::Options> read_options(const cxxopts::ParseResult& given) {
   } else {
     return Error(Errc::invalid_argument, "name the manager: --manager http://HOST:PORT, or SUBLET_MANAGER");
   }
+  if (const auto client = sublet::control::HttpClient::create(options.manager); !client)
+    return Error(Errc::invalid_argument, "--manager: " + client.error().detail());
   options.name = given.count("name") > 0 ? given["name"].as<std::string>() : host_name();
   options.address = given["address"].as<std::string>();
   if (!is_loopback(options.address) && !given["allow-public"].as<bool>()) {
@@ -230,6 +227,7 @@ int run(sublet::agent::Options options, const cxxopts::ParseResult& given) {
   auto state = make_state_dir(given, options.manager, remove_state);
   if (!state) return refuse(state.error());
   const std::string state_dir = options.state_dir = *state;
+  const std::string usage_dir = sublet::agent::usage_directory(state_dir, options.manager);
   int status = 0;
   {
     sublet::agent::Agent agent(std::move(options));
@@ -237,8 +235,7 @@ int run(sublet::agent::Options options, const cxxopts::ParseResult& given) {
   }
   std::error_code error;
   // What no manager has heard of is left for the next agent.
-  if (remove_state && !sublet::agent::holds_usage(state_dir + usage_name))
-    std::filesystem::remove_all(state_dir, error);
+  if (remove_state && !sublet::agent::holds_usage(usage_dir)) std::filesystem::remove_all(state_dir, error);
   return status;
 }
 

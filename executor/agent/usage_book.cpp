@@ -22,6 +22,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
+constexpr const char* usage_name = "/usage/";
 constexpr std::uint64_t number_max = (std::uint64_t{1} << 53U) - 1;  // What every JSON reader keeps exact.
 
 struct Name {
@@ -72,7 +73,11 @@ std::vector<std::string> names_in(const std::string& directory) {
 }  // namespace
 
 Status UsageBook::open() {
-  if (::mkdir(directory_.c_str(), 0700) != 0 && errno != EEXIST) return failed("mkdir " + directory_);
+  std::error_code error;
+  fs::create_directories(directory_, error);
+  if (error)
+    return Error(Errc::io_error, "cannot make " + directory_ + ": " + error.message() +
+                                     "; may the agent write in its --state-dir?");
   const std::lock_guard lock(mutex_);
   recover();
   return {};
@@ -232,6 +237,22 @@ bool UsageBook::is_news(const Entry& entry) {
     return std::tuple(usage.calls_started, usage.calls, usage.execution_ns, usage.hot_ns);
   };
   return !entry.ever_told || numbers(entry.total) != numbers(entry.told);
+}
+
+std::string usage_directory(const std::string& state_dir, const std::string& manager) {
+  constexpr std::string_view scheme = "http://";
+  std::string name = manager.rfind(scheme, 0) == 0 ? manager.substr(scheme.size()) : manager;
+  std::replace(name.begin(), name.end(), '/', '_');
+  return state_dir + usage_name + name;
+}
+
+std::vector<std::string> usage_of_others(const std::string& state_dir, const std::string& manager) {
+  std::vector<std::string> others;
+  for (const std::string& name : names_in(state_dir + usage_name)) {
+    std::string path = state_dir + usage_name + name;
+    if (path != usage_directory(state_dir, manager) && holds_usage(path)) others.push_back(std::move(path));
+  }
+  return others;
 }
 
 Status adopt_usage(const std::string& from, const std::string& to) {

@@ -77,6 +77,12 @@ class UsageBook {
   std::uint64_t cursor_ = 0;
 };
 
+/// Where a state directory keeps what the manager at this address is to hear of: another one's books know
+/// nothing of the leases.
+[[nodiscard]] std::string usage_directory(const std::string& state_dir, const std::string& manager);
+/// The directories of this state directory that hold usage for managers other than this one.
+[[nodiscard]] std::vector<std::string> usage_of_others(const std::string& state_dir,
+                                                       const std::string& manager);
 /// Moves what a killed agent's directory still has to report into another one of the same file system, so
 /// that the first can be removed.
 [[nodiscard]] Status adopt_usage(const std::string& from, const std::string& to);

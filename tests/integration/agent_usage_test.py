@@ -118,10 +118,40 @@ class UsageTest(ProxiedTest):
         self.proxy.fault = None
         self.start_agent(*state)
         self.wait_books(301, 300)
-        wait_until(lambda: os.listdir(os.path.join(state[1], "usage")) and not self.kept(state[1]), "all is answered")
+        wait_until(lambda: not self.kept(state[1]), "all is answered")
+
+    def test_what_one_manager_has_not_heard_waits_for_it_while_another_one_has_the_node(self):
+        state = os.path.join(self.site.directory, "state")
+        agent = self.start_agent("--state-dir", state)
+        self.site.deploy_probe()
+        self.site.wait_ready()
+        self.proxy.fault_path, self.proxy.fault = "/heartbeat", 503
+        self.site.call(ECHO, b"unheard", check=True)
+        wait_until(lambda: any(beat["ended"] for beat in self.proxy.said()), "the agent says so in vain")
+        agent.kill()
+        agent.wait()
+        waiting = self.kept(state)
+        self.assertEqual(len(waiting), 1)
+        other = Site()
+        self.addCleanup(other.close)
+        agent = self.site.start("sublet-agent", "--name", "n1", "--cores", "1", "--state-dir", state, "--manager", other.url)
+        other.wait_ready()
+        other.deploy_probe()
+        other.call(ECHO, b"another's", check=True)
+        agent.send_signal(signal.SIGTERM)
+        self.assertEqual(agent.wait(PATIENCE_S), 0)
+        self.assertEqual(self.kept(state), waiting)
+        self.assertIn("for another manager is kept in", self.site.logs())
+        self.proxy.fault = None
+        self.start_agent("--state-dir", state)
+        self.wait_books(1, 1)
+        wait_until(lambda: not self.kept(state), "it is answered")
 
     def kept(self, state):
-        return [name for name in os.listdir(os.path.join(state, "usage")) if "." in name]
+        """The accounts of leases that lie in the agent's state directory, each with its manager's part."""
+        usage = os.path.join(state, "usage")
+        return [f"{manager}/{name}" for manager in os.listdir(usage) for name in os.listdir(os.path.join(usage, manager))
+                if "." in name]
 
     def test_a_drained_agent_says_all_before_it_leaves(self):
         agent = self.start_agent("--drain-ms", "20000")

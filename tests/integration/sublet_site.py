@@ -65,7 +65,7 @@ def command_name(pid):
 def is_inside_a_call(worker):
     try:
         with open(f"/proc/{worker}/maps", encoding="ascii", errors="replace") as file:
-            page = re.search(r" (/\S+/usage/\d+\.\d+)$", file.read(), re.MULTILINE)
+            page = re.search(r" (/\S+/usage/\S+/\d+\.\d+)$", file.read(), re.MULTILINE)
         if not page:
             return False  # It has no lease.
         with open(page.group(1), "rb") as file:

@@ -169,6 +169,23 @@ TEST_CASE("a directory's usage moves into another one") {
   REQUIRE_FALSE(agent::holds_usage(directory / "nowhere"));
 }
 
+TEST_CASE("each manager has a part of the state directory for what it is to hear of") {
+  const Directory directory;
+  const std::string state = directory / "state";
+  const std::string one = agent::usage_directory(state, "http://host:7400");
+  const std::string other = agent::usage_directory(state, "http://[::1]:7400");
+  REQUIRE(one != other);
+  for (const std::string& path : {one, other}) {
+    UsageBook book(path);
+    REQUIRE(book.open().ok());
+  }
+  REQUIRE(agent::usage_of_others(state, "http://host:7400").empty());
+  write_file(other + "/1234.77", {.calls = 5});
+  REQUIRE(agent::usage_of_others(state, "http://host:7400") == std::vector<std::string>{other});
+  REQUIRE(agent::usage_of_others(state, "http://[::1]:7400").empty());
+  REQUIRE(agent::usage_of_others(directory / "nowhere", "http://host:7400").empty());
+}
+
 TEST_CASE("one heartbeat carries a bounded number of workers, the next the others") {
   const Directory directory;
   const std::string path = directory / "usage";
