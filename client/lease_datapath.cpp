@@ -19,6 +19,8 @@ namespace {
 
 /// Idle workers are looked at once in so many polls: the keeper does it as well.
 constexpr unsigned polls_for_all = 64;
+/// A look at the clock costs as much as a poll of shared memory.
+constexpr unsigned polls_for_clock = 8;
 
 /// Off the path of what goes well: this allocates.
 Error error_of(const Call& call) {
@@ -85,18 +87,22 @@ bool LeaseState::ready(CallHandle handle) noexcept {
 }
 
 Result<std::size_t> LeaseState::wait(CallHandle handle) noexcept {
-  TimePoint idle_since = SteadyClock::now();
+  TimePoint now = SteadyClock::now();
+  const TimePoint begun = now;
+  TimePoint idle_since = now;
+  bool slept = false;
   for (unsigned spin = 1;; ++spin) {
+    if (spin % polls_for_clock == 0) now = SteadyClock::now();
     ownership.lock();
-    const TimePoint now = SteadyClock::now();
     step(now, spin % polls_for_all == 0);
     Call* const call = calls.find(handle);
     if (call == nullptr || call->state == Call::State::done) {
       Result<std::size_t> result = call == nullptr ? Result<std::size_t>(Errc::closed) : take(*call);
       ownership.unlock();
+      if (slept) hot_.waited(now - begun);
       return result;
     }
-    const bool cold = now - idle_since >= options.hot;
+    const bool cold = now - idle_since >= hot_.now();
     const TimePoint until = std::min(call->spec.deadline, expiry);
     // Armed under ownership: from then on a poll by the keeper ends in a wake-up.
     owner_asleep = cold && arm();
@@ -104,7 +110,8 @@ Result<std::size_t> LeaseState::wait(CallHandle handle) noexcept {
     ownership.unlock();
     if (armed) {
       sleep(until);
-      idle_since = SteadyClock::now();
+      slept = true;
+      now = idle_since = SteadyClock::now();
     } else if (!cold) {
       cpu_relax();
       if (spins_before_yield != 0 && spin % spins_before_yield == 0) ::sched_yield();

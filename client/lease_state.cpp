@@ -80,7 +80,8 @@ LeaseState::LeaseState(const LeaseOptions& wanted, memory::Region memory, const 
       region(std::move(memory)),
       plan(layout),
       calls(region.data(), region.size(), plan,
-            static_cast<std::uint32_t>(std::min<std::int64_t>(wanted.hot.count(), 0xFFFF'FFFF))) {
+            static_cast<std::uint32_t>(std::min<std::int64_t>(wanted.hot.count(), 0xFFFF'FFFF))),
+      hot_(wanted.hot) {
   sleep_set_.reserve(plan.links + 1);
 }
 

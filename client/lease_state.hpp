@@ -15,6 +15,7 @@
 #include "client/ownership.hpp"
 #include "client/wakeup.hpp"
 #include "runtime/base/clock.hpp"
+#include "runtime/base/hot_window.hpp"
 #include "runtime/control/api.hpp"
 #include "runtime/memory/region.hpp"
 #include "sdk/cpp/sublet/client.hpp"
@@ -87,6 +88,7 @@ struct LeaseState {
 
   // Of the user's thread.
   std::vector<pollfd> sleep_set_;
+  HotWindow hot_;
   unsigned polls_ = 0;
   std::size_t references_ = 0;
   bool abandoned_ = false;

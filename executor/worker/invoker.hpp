@@ -14,6 +14,7 @@
 #include "executor/worker/usage_counter.hpp"
 #include "runtime/base/clock.hpp"
 #include "runtime/base/file_descriptor.hpp"
+#include "runtime/base/hot_window.hpp"
 #include "runtime/memory/region.hpp"
 #include "runtime/transport/transport.hpp"
 #include "runtime/wire/handshake.hpp"
@@ -131,7 +132,7 @@ class Invoker {
   UsageCounter usage_;
   transport::RemoteRegion client_;
   std::uint64_t messages_offset_ = 0;
-  std::chrono::microseconds hot_for_{0};
+  HotWindow hot_;
   OutputBuffers buffers_;
   std::vector<Slot> slots_;
   std::vector<Pending> queue_;  ///< Ring of as many as there are slots: each is queued once at most.

@@ -1,6 +1,7 @@
 // What a worker counts into the page that it shares with its agent.
 #include <signal.h>
 
+#include <algorithm>
 #include <array>
 
 #include "tests/catch.hpp"
@@ -78,6 +79,35 @@ TEST_CASE("a worker that sleeps is not hot") {
   client.close();
   REQUIRE(harness.wait_exit(worker) == 0);
   REQUIRE(harness.usage(worker).hot_ns < 1000 * ns_per_ms);
+}
+
+TEST_CASE("a worker that is called seldom stops polling in between, and polls again when calls come close") {
+  WorkerHarness harness;
+  auto worker = harness.start(true);
+  RawClient client("shm", harness, worker);
+  REQUIRE(client.open(harness.token(worker)).ok());
+  std::uint16_t call = 0;
+  // How long it polled around one call, `pause` after the last one.
+  const auto polled = [&](std::chrono::microseconds pause) {
+    const std::uint64_t before = harness.usage(worker).hot_ns;
+    const TimePoint begin = SteadyClock::now();
+    while (SteadyClock::now() - begin < pause) client.service();
+    REQUIRE(client.send(RequestKind::invoke, 0, ++call, client.header(echo, 0), "x").ok());
+    REQUIRE(client.next().has_value());
+    return harness.usage(worker).hot_ns - before;
+  };
+  constexpr std::uint64_t hot_ns = 100'000;  // RawClient's.
+  constexpr std::chrono::microseconds seldom{2'000};
+  for (int round = 0; round < 20; ++round) (void)polled(seldom);
+  std::uint64_t least = ~std::uint64_t{0};
+  for (int round = 0; round < 10; ++round) least = std::min(least, polled(seldom));
+  REQUIRE(least < hot_ns / 2);
+  std::uint64_t most = 0;  // Of some tries: on a busy machine a quick call may take long.
+  for (int attempt = 0; attempt < 50 && most < hot_ns; ++attempt) {
+    for (int round = 0; round < 20; ++round) (void)polled(std::chrono::microseconds(0));
+    most = std::max(most, polled(seldom));
+  }
+  REQUIRE(most >= hot_ns);
 }
 
 TEST_CASE("a call that is cut off has started and not returned, however the worker ends") {

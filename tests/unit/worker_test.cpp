@@ -7,6 +7,7 @@
 #include "executor/agent/core_allocator.hpp"
 #include "executor/worker/module.hpp"
 #include "executor/worker/output_buffers.hpp"
+#include "runtime/base/hot_window.hpp"
 #include "tests/catch.hpp"
 
 using namespace sublet;
@@ -76,6 +77,19 @@ TEST_CASE("what is no function library is told apart, each with a text that help
   const Result<Module> failed = Module::load(module_path("bad_init"));
   REQUIRE(failed.error().code() == Errc::function_failed);
   REQUIRE(failed.error().detail().find("no model here") != std::string::npos);
+}
+
+TEST_CASE("polling fades while it is in vain, and the first quick answer restores it") {
+  using std::chrono::microseconds;
+  HotWindow window{microseconds(200)};
+  REQUIRE(window.now() == microseconds(200));
+  window.waited(microseconds(201));
+  window.waited(microseconds(5'000));
+  REQUIRE(window.now() == microseconds(50));
+  window.waited(microseconds(200));
+  REQUIRE(window.now() == microseconds(200));
+  for (int wait = 0; wait < 20; ++wait) window.waited(microseconds(5'000));
+  REQUIRE(window.now() == microseconds(0));
 }
 
 TEST_CASE("output pieces in flight never overlap and the whole ring is used") {

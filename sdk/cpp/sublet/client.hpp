@@ -45,7 +45,8 @@ struct LeaseOptions {
   std::size_t slot_bytes = 65536;  ///< Inputs up to slot_bytes - 64 take the shortest way; a power of two.
   std::size_t arena_bytes = std::size_t{256}
                             << 20;     ///< Address space for allocate(); memory is taken when touched.
-  std::chrono::microseconds hot{200};  ///< How long worker and client poll before they sleep.
+  std::chrono::microseconds hot{200};  ///< Worker and client poll so long at most before they sleep: less
+                                       ///< while what they wait for always takes longer. 0: they sleep.
 };
 
 struct CallOptions {
