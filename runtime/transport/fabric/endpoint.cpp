@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "runtime/base/digest.hpp"
+#include "runtime/transport/fabric/queue_watch.hpp"
 
 namespace sublet::transport::fabric {
 namespace {
@@ -53,7 +54,7 @@ Result<Endpoint> make_endpoint(const std::shared_ptr<Domain>& domain, fi_info* i
   fi_cq_attr attributes{};
   attributes.size = completions_max;
   attributes.format = FI_CQ_FORMAT_DATA;
-  attributes.wait_obj = FI_WAIT_FD;
+  attributes.wait_obj = wait_object(library);
   fid_cq* completions = nullptr;
   if (int code = ::fi_cq_open(domain->domain.get(), &attributes, &completions, nullptr); code != 0) {
     return library.failed("fi_cq_open", code);

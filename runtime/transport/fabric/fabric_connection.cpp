@@ -1,6 +1,5 @@
 #include "runtime/transport/fabric/fabric_connection.hpp"
 
-#include <sys/epoll.h>
 #include <sys/eventfd.h>
 
 #include <algorithm>
@@ -36,15 +35,11 @@ Result<std::unique_ptr<FabricConnection>> FabricConnection::make(gate::LinkPtr l
   std::unique_ptr<FabricConnection> made(
       new FabricConnection(std::move(link), std::move(mailbox), std::move(endpoint), capabilities));
   FileDescriptor wake(::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC));
-  int queue = -1;
-  const int code = ::fi_control(&made->endpoint_.completions->fid, FI_GETWAIT, &queue);
-  if (code != 0) return made->endpoint_.domain->library->failed("fi_control(FI_GETWAIT)", code);
-  made->watch_.reset(::epoll_create1(EPOLL_CLOEXEC));
-  epoll_event readable{EPOLLIN, {.u64 = 0}};
-  if (!wake.valid() || ::epoll_ctl(made->watch_.get(), EPOLL_CTL_ADD, queue, &readable) != 0 ||
-      ::epoll_ctl(made->watch_.get(), EPOLL_CTL_ADD, wake.get(), &readable) != 0) {
-    return Error(Errc::io_error, std::string("cannot watch a connection: ") + std::strerror(errno));
-  }
+  if (!wake.valid()) return Error(Errc::io_error, std::string("eventfd: ") + std::strerror(errno));
+  const Endpoint& used = made->endpoint_;
+  Result<QueueWatch> watch = QueueWatch::make(*used.domain->library, used.completions.get(), wake.get());
+  if (!watch) return watch.error();
+  made->watch_ = std::move(*watch);
   made->link_->set_wake(std::move(wake));
   return made;
 }
@@ -192,6 +187,10 @@ bool FabricConnection::arm() noexcept {
   look_at_events();
   fid* queues[] = {&endpoint_.completions->fid};
   if (::fi_trywait(endpoint_.domain->fabric.get(), queues, 1) != 0) return false;
+  if (!watch_.update()) {
+    data_ended_ = true;
+    link_->report_broken(Errc::io_error);
+  }
   return link_->up_ordered();
 }
 

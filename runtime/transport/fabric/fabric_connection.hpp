@@ -7,6 +7,7 @@
 
 #include "runtime/base/clock.hpp"
 #include "runtime/transport/fabric/endpoint.hpp"
+#include "runtime/transport/fabric/queue_watch.hpp"
 #include "runtime/transport/gate/gate.hpp"
 #include "runtime/transport/transport.hpp"
 
@@ -27,7 +28,7 @@ class FabricConnection final : public Connection {
                       WriteOptions options) noexcept override;
   std::size_t poll(std::span<Completion> out) noexcept override;
   bool arm() noexcept override;
-  int descriptor() const noexcept override { return watch_.get(); }
+  int descriptor() const noexcept override { return watch_.descriptor(); }
   void say_last_words(std::span<const std::byte> message) noexcept override {
     link_->say_last_words(message);
   }
@@ -62,7 +63,7 @@ class FabricConnection final : public Connection {
   Endpoint endpoint_;
   std::uint64_t write_bytes_max_ = 0;
   std::size_t inline_bytes_ = 0;
-  FileDescriptor watch_;  ///< The completion queue and the link's wake in one.
+  QueueWatch watch_;  ///< The completion queue and the link's wake in one.
   std::array<Place, window> places_;
   std::uint64_t posted_ = 0;
   std::uint64_t asked_ = 0;      ///< Writes up to here were posted with a completion behind them.
