@@ -1,3 +1,4 @@
+#include <arpa/inet.h>
 #include <fcntl.h>
 #include <sched.h>
 #include <sys/file.h>
@@ -23,8 +24,13 @@ namespace {
 using sublet::Errc;
 using sublet::Error;
 using sublet::Result;
+using sublet::Status;
 
 constexpr std::uint64_t mib = std::uint64_t{1} << 20;
+constexpr std::uint64_t memory_mib_max = (std::uint64_t{1} << 53) / mib;  // Bytes that JSON keeps exact.
+constexpr std::uint64_t warm_max = 1024;
+static_assert(warm_max * 3 < sublet::limits::node_workers_max, "a heartbeat names them all");
+constexpr std::uint64_t drain_ms_max = 24 * 3'600'000;
 
 std::vector<int> own_cores() {
   cpu_set_t set;
@@ -53,6 +59,23 @@ bool is_loopback(const std::string& host) {
   return host.rfind("127.", 0) == 0 || host == "::1";
 }
 
+bool is_numeric_address(const std::string& text) {
+  in6_addr address{};
+  return ::inet_pton(AF_INET, text.c_str(), &address) == 1 ||
+         ::inet_pton(AF_INET6, text.c_str(), &address) == 1;
+}
+
+/// The option's value, which must lie in a range; `otherwise` when it is not given.
+Result<std::uint64_t> number(const sublet::config::Settings& settings, const std::string& option,
+                             std::uint64_t otherwise, std::uint64_t least, std::uint64_t most) {
+  if (settings.given.count(option) == 0) return otherwise;
+  const auto value = settings.given[option].as<std::uint64_t>();
+  if (value >= least && value <= most) return value;
+  return Error(Errc::invalid_argument, "--" + option + " must be " + std::to_string(least) + " to " +
+                                           std::to_string(most) + ", not " + std::to_string(value) +
+                                           settings.origin(option));
+}
+
 cxxopts::Options describe() {
   cxxopts::Options options("sublet-agent", "Lends this node's cores and memory to a Sublet manager.");
   options.add_options()("manager", "The manager's address, http://HOST:PORT (or SUBLET_MANAGER)",
@@ -72,9 +95,9 @@ cxxopts::Options describe() {
       "Where functions and sockets are kept; default: a private directory that is removed at the end",
       cxxopts::value<std::string>())("warm",
                                      "Idle workers to keep ready; default: one for each core, at most 16",
-                                     cxxopts::value<std::uint32_t>())(
+                                     cxxopts::value<std::uint64_t>())(
       "warm-loaded", "Idle workers to keep for each recently used function; default: as --warm",
-      cxxopts::value<std::uint32_t>())(
+      cxxopts::value<std::uint64_t>())(
       "region", "Registered input memory of each worker, MiB (address space; pages are taken when used)",
       cxxopts::value<std::uint64_t>()->default_value("64"))(
       "drain-ms", "On SIGTERM: how long calls in flight may take before their workers are killed",
@@ -91,12 +114,14 @@ const std::vector<std::string> command_line_only{"version", "help"};
 constexpr const char* lock_name = "/lock";
 
 /// Holds the directory's lock for the life of the process.
-bool lock_dir(const std::string& path) {
+Status lock_dir(const std::string& path) {
   const int lock = ::open((path + lock_name).c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-  if (lock < 0) return false;
-  if (::flock(lock, LOCK_EX | LOCK_NB) == 0) return true;
+  if (lock < 0) return Error(Errc::io_error, std::strerror(errno));
+  if (::flock(lock, LOCK_EX | LOCK_NB) == 0) return {};
+  const int error = errno;
   ::close(lock);
-  return false;
+  if (error == EWOULDBLOCK) return Errc::busy;
+  return Error(Errc::io_error, std::strerror(error));
 }
 
 /// Removes what agents left behind that were killed: private directories that nobody holds locked. What
@@ -110,7 +135,7 @@ void remove_stale(const std::filesystem::path& parent, const std::string& own, c
       continue;
     if (!S_ISDIR(info.st_mode) || info.st_uid != ::geteuid()) continue;
     const bool of_other = !sublet::agent::usage_of_others(path, manager).empty();
-    if (of_other || ::access((path + lock_name).c_str(), F_OK) != 0 || !lock_dir(path)) continue;
+    if (of_other || ::access((path + lock_name).c_str(), F_OK) != 0 || !lock_dir(path).ok()) continue;
     const sublet::Status moved = sublet::agent::adopt_usage(sublet::agent::usage_directory(path, manager),
                                                             sublet::agent::usage_directory(own, manager));
     if (moved) {
@@ -135,12 +160,18 @@ Result<std::string> make_state_dir(const cxxopts::ParseResult& given, const std:
     const auto path = given["state-dir"].as<std::string>();
     std::error_code error;
     std::filesystem::create_directories(path, error);
-    if (::access(path.c_str(), W_OK | X_OK) != 0)
-      return Error(Errc::io_error, "cannot write to --state-dir " + path);
+    const auto unusable = [&path](const std::string& why) {
+      return Error(Errc::io_error, "cannot use --state-dir " + path + ": " + why +
+                                       "; name a directory that this user may write in");
+    };
+    if (error) return unusable(error.message());
     const auto full = std::filesystem::canonical(path, error).string();
     if (full.size() > 80)
       return Error(Errc::too_large, "--state-dir is too long for the sockets in it: at most 80 characters");
-    if (!lock_dir(full)) return Error(Errc::busy, "another agent uses --state-dir " + full);
+    if (const Status locked = lock_dir(full); !locked) {
+      if (locked.error().code() != Errc::busy) return unusable(locked.error().detail());
+      return Error(Errc::busy, "another agent uses --state-dir " + full + "; give this one another");
+    }
     remove_sockets(full);
     for (const std::string& other : sublet::agent::usage_of_others(full, manager)) {
       sublet::log::warning("what workers counted for another manager is kept in " + other +
@@ -152,7 +183,8 @@ Result<std::string> make_state_dir(const cxxopts::ParseResult& given, const std:
   if (::mkdtemp(path.data()) == nullptr)
     return Error(Errc::io_error, "cannot make a directory in " + path + "; set TMPDIR");
   remove = true;
-  if (!lock_dir(path)) return Error(Errc::io_error, "cannot lock " + path);
+  if (const Status locked = lock_dir(path); !locked)
+    return Error(Errc::io_error, "cannot lock " + path + ": " + locked.error().message() + "; set TMPDIR");
   std::error_code error;
   std::filesystem::create_directories(sublet::agent::usage_directory(path, manager), error);
   remove_stale(std::filesystem::temp_directory_path(), path, manager);
@@ -175,8 +207,53 @@ Result<std::vector<int>> lent_cores(const cxxopts::ParseResult& given) {
   return cores;
 }
 
+Status check_words(const sublet::config::Settings& settings) {
+  const auto wrong = [&settings](const std::string& option, const std::string& takes) {
+    return Error(Errc::invalid_argument, "--" + option + " takes " + takes + ", not '" +
+                                             settings.given[option].as<std::string>() + "'" +
+                                             settings.origin(option));
+  };
+  const auto address = settings.given["address"].as<std::string>();
+  if (!is_numeric_address(address)) return wrong("address", "a numeric address of this machine");
+  if (!is_loopback(address) && !settings.given["allow-public"].as<bool>()) {
+    return Error(Errc::invalid_argument, "--address " + address + settings.origin("address") +
+                                             " can be reached from other machines; add --allow-public if "
+                                             "that is meant");
+  }
+  constexpr std::array levels{"debug", "info", "warning", "error", "off"};
+  const auto level = settings.given["log-level"].as<std::string>();
+  if (std::find(levels.begin(), levels.end(), level) == levels.end())
+    return wrong("log-level", "debug, info, warning, error or off");
+  return {};
+}
+
+Status read_numbers(const sublet::config::Settings& settings, sublet::agent::Options& options) {
+  const auto machine = static_cast<std::uint64_t>(::sysconf(_SC_PHYS_PAGES)) *
+                       static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE));
+  const std::size_t by_core = std::min<std::size_t>(options.cores.size(), 16);
+  const auto memory = number(settings, "memory", machine / 4 * 3 / mib, 1, memory_mib_max);
+  if (!memory) return memory.error();
+  const auto warm = number(settings, "warm", by_core, 0, warm_max);
+  if (!warm) return warm.error();
+  const auto warm_loaded = number(settings, "warm-loaded", *warm, 0, warm_max);
+  if (!warm_loaded) return warm_loaded.error();
+  const auto region = number(settings, "region", settings.given["region"].as<std::uint64_t>(), 1,
+                             sublet::limits::worker_region_bytes_max / mib);
+  if (!region) return region.error();
+  const auto drain =
+      number(settings, "drain-ms", settings.given["drain-ms"].as<std::uint64_t>(), 0, drain_ms_max);
+  if (!drain) return drain.error();
+  options.memory_bytes = *memory * mib;
+  options.warm = static_cast<std::uint32_t>(*warm);
+  options.warm_loaded = static_cast<std::uint32_t>(*warm_loaded);
+  options.region_bytes = *region * mib;
+  options.drain = std::chrono::milliseconds(*drain);
+  return {};
+}
+
 /// All but the state directory, which is made only for an agent that runs.
-Result<sublet::agent::Options> read_options(const cxxopts::ParseResult& given) {
+Result<sublet::agent::Options> read_options(const sublet::config::Settings& settings) {
+  const cxxopts::ParseResult& given = settings.given;
   sublet::agent::Options options;
   const char* manager = std::getenv("SUBLET_MANAGER");
   if (given.count("manager") > 0) {
@@ -186,33 +263,17 @@ Result<sublet::agent::Options> read_options(const cxxopts::ParseResult& given) {
   } else {
     return Error(Errc::invalid_argument, "name the manager: --manager http://HOST:PORT, or SUBLET_MANAGER");
   }
-  if (const auto client = sublet::control::HttpClient::create(options.manager); !client)
-    return Error(Errc::invalid_argument, "--manager: " + client.error().detail());
+  if (const auto client = sublet::control::HttpClient::create(options.manager); !client) {
+    return Error(Errc::invalid_argument,
+                 "--manager: " + client.error().detail() + settings.origin("manager"));
+  }
+  if (Status good = check_words(settings); !good) return good.error();
   options.name = given.count("name") > 0 ? given["name"].as<std::string>() : host_name();
   options.address = given["address"].as<std::string>();
-  if (!is_loopback(options.address) && !given["allow-public"].as<bool>()) {
-    return Error(Errc::invalid_argument,
-                 "--address " + options.address +
-                     " can be reached from other machines; add --allow-public if that is meant");
-  }
   auto cores = lent_cores(given);
   if (!cores) return cores.error();
   options.cores = std::move(*cores);
-  const auto machine = static_cast<std::uint64_t>(::sysconf(_SC_PHYS_PAGES)) *
-                       static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE));
-  options.memory_bytes =
-      given.count("memory") > 0 ? given["memory"].as<std::uint64_t>() * mib : machine / 4 * 3;
-  const auto by_core = static_cast<std::uint32_t>(std::min<std::size_t>(options.cores.size(), 16));
-  options.warm = given.count("warm") > 0 ? given["warm"].as<std::uint32_t>() : by_core;
-  options.warm_loaded =
-      given.count("warm-loaded") > 0 ? given["warm-loaded"].as<std::uint32_t>() : options.warm;
-  options.region_bytes = given["region"].as<std::uint64_t>() * mib;
-  if (options.region_bytes == 0 || options.region_bytes > sublet::limits::worker_region_bytes_max) {
-    return Error(
-        Errc::invalid_argument,
-        "--region must be 1 to " + std::to_string(sublet::limits::worker_region_bytes_max / mib) + " MiB");
-  }
-  options.drain = std::chrono::milliseconds(given["drain-ms"].as<std::uint64_t>());
+  if (Status good = read_numbers(settings, options); !good) return good.error();
   options.worker_program = worker_program();
   return options;
 }
@@ -257,9 +318,9 @@ int main(int argc, char** argv) {
     }
     if (!given.unmatched().empty())
       throw cxxopts::exceptions::exception("unknown argument " + given.unmatched().front());
-    sublet::log::start("sublet-agent", sublet::log::parse_level(given["log-level"].as<std::string>()));
-    auto options = read_options(given);
+    auto options = read_options(*settings);
     if (!options) return refuse(options.error());
+    sublet::log::start("sublet-agent", sublet::log::parse_level(given["log-level"].as<std::string>()));
     if (given["print-config"].as<bool>()) {
       std::cout << sublet::config::print(described, *settings, command_line_only);
       return 0;

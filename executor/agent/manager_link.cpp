@@ -182,7 +182,8 @@ void ManagerLink::report_loop() {
       failures = 0;
       continue;
     }
-    if (node != 0 && done.error().code() == Errc::not_found) {
+    const bool forgotten = node != 0 && done.error().code() == Errc::not_found;
+    if (forgotten) {
       const std::lock_guard lock(mutex_);
       node_ = 0;
     }
@@ -190,7 +191,10 @@ void ManagerLink::report_loop() {
     if (failures % failures_a_line == 0) {
       log::warning(options_.manager +
                    (node == 0 ? " does not register this node: " : " takes no heartbeat: ") +
-                   done.error().message() + "; trying again");
+                   done.error().message() + "; trying again" +
+                   (forgotten ? "; when that goes on, another agent has the name " + options_.name +
+                                    ": give each node one of its own"
+                              : ""));
     }
     if (!pause(++failures)) return;
   }

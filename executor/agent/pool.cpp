@@ -26,10 +26,8 @@ std::uint32_t Agent::count(State state, std::uint32_t function) const {
 void Agent::fill_pool() {
   if (draining_ || !key_ || template_pid_ <= 0 || start_again_at_) return;
   const auto fill = [this](std::uint32_t function, std::uint32_t wanted) {
-    for (std::uint32_t have = count(State::ready, function) + count(State::starting, function); have < wanted;
-         ++have) {
-      start_worker(function);
-    }
+    std::uint32_t have = count(State::ready, function) + count(State::starting, function);
+    for (; have < wanted && !start_again_at_; ++have) start_worker(function);
   };
   fill(0, options_.warm);
   for (const std::uint32_t function : recent_) fill(function, options_.warm_loaded);

@@ -215,8 +215,18 @@ class UsageTest(unittest.TestCase):
             ((*manager, "--cores", "many"), "many"),
             ((*manager, "--address", "0.0.0.0"), "--allow-public"),
             ((*manager, "--region", "0"), "--region"),
-            ((*manager, "--state-dir", "/proc/nothing"), "--state-dir"),
+            ((*manager, "--state-dir", "/proc/nothing"), "may write in"),
+            ((*manager, "--state-dir", "/proc"), "may write in"),
+            ((*manager, "--state-dir", "/dev/null"), "may write in"),
+            ((*manager, "--address", "localhost"), "numeric"),
+            ((*manager, "--log-level", "loud"), "'loud'"),
+            ((*manager, "--memory", "0"), "--memory"),
+            ((*manager, "--memory", "99999999999999999"), "--memory"),
+            ((*manager, "--warm", "100000"), "--warm must be 0 to"),
+            ((*manager, "--drain-ms", "18446744073709551615"), "--drain-ms"),
             (("--manager", "localhost"), "http://"),
+            (("--manager", ""), "http://"),
+            (("--manager", "http://127.0.0.1:1/v1"), "without a path"),
         ):
             with self.subTest(options=options):
                 done = self.run_agent(*options)
