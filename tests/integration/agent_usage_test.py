@@ -11,6 +11,7 @@ from sublet_site import ECHO, FAIL, PATIENCE_S, SPIN, Site, number, wait_until
 
 NODE_SILENT_MAX_S = 5  # runtime/base/limits.hpp
 CALL_FAILED = 6  # The exit code of sublet invoke.
+CUT_CALL_S = 0.5  # So long a call has run, by its agent's word, before it is cut off.
 LIST_NAMES = ("ready", "serving")
 
 
@@ -35,11 +36,16 @@ class ProxiedTest(unittest.TestCase):
                                  f"{self.site.logs()}") from error
 
     def start_spinning(self):
-        """A call that runs until its worker or client is killed; returns the client."""
-        before = self.proxy.books()[0]
+        """A call that runs until its worker or client is killed, for a while already; returns the client."""
+        before, executed_s = self.proxy.books()[0], self.execution_s()
         call = self.site.call_in_background(SPIN, number(60_000))
         wait_until(lambda: self.proxy.books()[0] == before + 1, "the call has started")
+        wait_until(lambda: self.execution_s() > executed_s + CUT_CALL_S, "it is told how long it has run")
         return call
+
+    def execution_s(self):
+        with self.proxy.lock:
+            return sum(usage["execution_ns"] for usage in self.proxy.totals().values()) / 1e9
 
     def private_directories(self):
         return [name for name in os.listdir(self.site.directory) if name.startswith("sublet-agent-")]
@@ -73,16 +79,33 @@ class UsageTest(ProxiedTest):
     def test_a_worker_killed_in_a_call_leaves_what_it_had_counted(self):
         self.start_agent()
         self.site.deploy_probe()
+        begin = time.monotonic()
         call = self.start_spinning()
         os.kill(self.site.wait_running()[0], signal.SIGKILL)
         self.assertEqual(call.wait(PATIENCE_S), CALL_FAILED)
         self.site.call(ECHO, b"next", check=True)
         self.wait_books(2, 1)
+        self.assertLess(self.execution_s(), time.monotonic() - begin)
+
+    def test_a_call_whose_client_is_killed_counts_while_it_ran_and_no_more(self):
+        self.start_agent()
+        self.site.deploy_probe()
+        begin = time.monotonic()
+        call = self.start_spinning()
+        call.kill()
+        call.wait()
+        wait_until(lambda: self.site.node()["workers_serving"] == 0, "its worker has ended")
+        lived_s = time.monotonic() - begin
+        self.site.wait_ready()
+        self.site.call(ECHO, b"next", check=True)
+        self.wait_books(2, 1)
+        self.assertLess(self.execution_s(), lived_s)
 
     def test_what_a_killed_agent_had_not_said_its_successor_says(self):
         for directory in ((), ("--state-dir", os.path.join(self.site.directory, "state"))):
             with self.subTest(directory=directory):
                 started, returned = self.proxy.books()
+                executed_s, begin = self.execution_s(), time.monotonic()
                 agent = self.start_agent(*directory)
                 self.site.deploy_probe()
                 call = self.start_spinning()
@@ -99,6 +122,7 @@ class UsageTest(ProxiedTest):
                 agent = self.start_agent(*directory)
                 self.site.call(ECHO, b"more", check=True)
                 self.wait_books(started + 2, returned + 1)
+                self.assertLess(self.execution_s() - executed_s, time.monotonic() - begin)
                 agent.send_signal(signal.SIGTERM)
                 self.assertEqual(agent.wait(PATIENCE_S), 0)
                 self.assertEqual(self.private_directories(), [])

@@ -130,8 +130,38 @@ TEST_CASE("a call that is cut off has started and not returned, however the work
   const local::UsageRecord usage = harness.usage(worker);
   REQUIRE(usage.calls == 1);
   REQUIRE(usage.calls_started == 2);
-  // Nobody is there to write down how long a killed call ran.
   REQUIRE(usage.execution_ns >= (end == "overrun" ? 50 : 20) * ns_per_ms);
+}
+
+TEST_CASE("a call that is cut off counts the time that it has run, once, whoever leaves in its middle") {
+  const std::string transport = GENERATE("shm", "tcp");
+  const std::string leaves = GENERATE("client", "worker");
+  CAPTURE(transport, leaves);
+  constexpr std::uint64_t seen_ns = 50 * ns_per_ms;
+  WorkerHarness harness;
+  auto worker = harness.start();
+  const TimePoint begin = SteadyClock::now();
+  RawClient client(transport, harness, worker);
+  REQUIRE(client.open(harness.token(worker)).ok());
+  REQUIRE(client.send(RequestKind::invoke, 0, 1, client.header(spin, 0), number(20)).ok());
+  REQUIRE(client.next().has_value());
+  REQUIRE(client.send(RequestKind::invoke, 0, 2, client.header(spin, 0), number(60'000)).ok());
+  wait_started(worker, 2);
+  const TimePoint end = SteadyClock::now() + std::chrono::seconds(20);
+  while (harness.usage(worker).execution_ns < seen_ns && SteadyClock::now() < end) client.service();
+  REQUIRE(harness.usage(worker).execution_ns >= seen_ns);
+  if (leaves == "client") {
+    client.close();
+  } else {
+    REQUIRE(::kill(worker.pid, SIGKILL) == 0);
+  }
+  REQUIRE(harness.wait_exit(worker).has_value());
+  const std::uint64_t lived = ns_since(begin);
+  const local::UsageRecord usage = harness.usage(worker);
+  REQUIRE(usage.calls == 1);
+  REQUIRE(usage.calls_started == 2);
+  REQUIRE(usage.execution_ns >= seen_ns);
+  REQUIRE(usage.execution_ns + usage.hot_ns <= lived);
 }
 
 TEST_CASE("a page is held by its worker until it has gone, and by one process at a time") {
