@@ -51,13 +51,16 @@ void Service::finish_deploy(const api::FunctionInfo& info, const Status& written
   log::info("deployed " + name_of(info) + " as function " + std::to_string(info.id));
   promise(
       responder, {.status = 201, .body = api::to_json(info)},
-      [this, info, fresh] {
+      [this, id = info.id, fresh] {
         if (!fresh) return;
-        forget_function(info.id);
-        static_cast<void>(functions_->remove(info.id));
+        forget_function(id);
+        static_cast<void>(functions_->remove(id));
+        functions_->drop_bytes(id);
       },
       // Only now: after a manager that died before it was written, another function has this number.
-      [this, id = info.id] { table_.announce_function("fetch_function", id); });
+      [this, id = info.id] {
+        if (functions_->info(id)) table_.announce_function("fetch_function", id);
+      });
 }
 
 /// In the state that is to be written.
@@ -82,8 +85,13 @@ void Service::remove_function(const Request& request, const Responder& responder
   if (Status removed = functions_->remove(function->id); !removed) return responder.send(removed.error());
   forget_function(function->id);
   log::info("removed " + name_of(*function));
-  table_.announce_function("drop_function", function->id);
-  promise(responder, {.status = 204});
+  // Bytes and copies go when it is written: a manager that dies before still has the function. If it cannot
+  // be written now it goes with the next transaction that can, and the bytes at the next start.
+  const auto drop = [this, id = function->id] { table_.announce_function("drop_function", id); };
+  promise(responder, {.status = 204}, drop, [this, drop, id = function->id] {
+    functions_->drop_bytes(id);
+    drop();
+  });
 }
 
 void Service::list_functions(const Request&, const Responder& responder) {

@@ -162,10 +162,7 @@ void FunctionStore::finish(const api::FunctionInfo& info) {
 
 void FunctionStore::abandon(const api::FunctionInfo& info) {
   uploads_.erase({info.name, info.version});
-  if (!functions_.contains(info.id)) {
-    std::error_code ignored;  // A file left behind is of no function and goes at the next start.
-    fs::remove(file_of(info.id), ignored);
-  }
+  if (!functions_.contains(info.id)) drop_bytes(info.id);
 }
 
 Result<api::FunctionInfo> FunctionStore::find(const std::string& name, const std::string& version) const {
@@ -202,9 +199,12 @@ Result<std::shared_ptr<const std::string>> FunctionStore::read(const fs::path& f
 
 Status FunctionStore::remove(std::uint32_t id) {
   if (functions_.erase(id) == 0) return unknown("with number " + std::to_string(id));
-  std::error_code ignored;  // A file left behind is of no function and goes at the next start.
-  fs::remove(file_of(id), ignored);
   return {};
+}
+
+void FunctionStore::drop_bytes(std::uint32_t id) const {
+  std::error_code ignored;
+  fs::remove(file_of(id), ignored);
 }
 
 api::Functions FunctionStore::list() const {

@@ -50,7 +50,10 @@ class FunctionStore {
   /// The whole file. Any thread.
   [[nodiscard]] static Result<std::shared_ptr<const std::string>> read(const std::filesystem::path& file,
                                                                        std::uint64_t bytes);
+  /// It is deployed no more. Its bytes stay until drop_bytes().
   [[nodiscard]] Status remove(std::uint32_t id);
+  /// @pre The function is removed. What cannot be deleted goes at the next open().
+  void drop_bytes(std::uint32_t id) const;
   [[nodiscard]] api::Functions list() const;
   [[nodiscard]] std::size_t size() const noexcept { return functions_.size(); }
 

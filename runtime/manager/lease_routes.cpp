@@ -31,9 +31,9 @@ void Service::grant_lease(const Request& request, const Responder& responder) {
                 {.responder = responder,
                  .attempt = [this, ask]() -> Result<api::LeaseGrant> {
                    if (auto still = functions_->info(ask->function); !still) return still.error();
-                   return table_.grant(*ask, clock_.now());
+                   return table_.grant(*ask, now());
                  },
-                 .explain = [this, ask] { return table_.shortage(*ask, clock_.now()); }});
+                 .explain = [this, ask] { return table_.shortage(*ask, now()); }});
 }
 
 void Service::renew_lease(const Request& request, const Responder& responder) {
@@ -42,7 +42,7 @@ void Service::renew_lease(const Request& request, const Responder& responder) {
   if (!id) return responder.send(id.error());
   const Result<api::RenewRequest> asked = api::from_json<api::RenewRequest>(request.body);
   if (!asked) return responder.send(asked.error());
-  const Result<api::LeaseGrant> renewed = table_.renew(*id, asked->ttl_ms, clock_.now());
+  const Result<api::LeaseGrant> renewed = table_.renew(*id, asked->ttl_ms, now());
   if (!renewed) return responder.send(renewed.error());
   promise_lease(responder, {.body = api::to_json(*renewed)});
 }
@@ -53,19 +53,18 @@ void Service::replace_worker(const Request& request, const Responder& responder)
   if (!id) return responder.send(id.error());
   const Result<api::ReplaceRequest> asked = api::from_json<api::ReplaceRequest>(request.body);
   if (!asked) return responder.send(asked.error());
-  grant_or_wait(
-      "", asked->wait_ms,
-      {.responder = responder,
-       .attempt = [this, lease = *id, node = asked->node,
-                   worker = asked->worker] { return table_.replace(lease, node, worker, clock_.now()); },
-       .explain = [this, lease = *id] { return table_.shortage(lease, clock_.now()); },
-       .replacement = true});
+  grant_or_wait("", asked->wait_ms,
+                {.responder = responder,
+                 .attempt = [this, lease = *id, node = asked->node,
+                             worker = asked->worker] { return table_.replace(lease, node, worker, now()); },
+                 .explain = [this, lease = *id] { return table_.shortage(lease, now()); },
+                 .replacement = true});
 }
 
 void Service::release_lease(const Request& request, const Responder& responder) {
   const Result<std::uint64_t> id = id_of(request);
   if (!id) return responder.send(id.error());
-  const Result<api::LeaseInfo> ended = table_.end(*id, "released", clock_.now());
+  const Result<api::LeaseInfo> ended = table_.end(*id, "released", now());
   if (!ended) return responder.send(ended.error());
   promise_lease(responder, {.body = api::to_json(*ended)});
 }
@@ -73,7 +72,7 @@ void Service::release_lease(const Request& request, const Responder& responder) 
 void Service::revoke_lease(const Request& request, const Responder& responder) {
   const Result<std::uint64_t> id = id_of(request);
   if (!id) return responder.send(id.error());
-  const Result<api::LeaseInfo> ended = table_.end(*id, "revoked", clock_.now());
+  const Result<api::LeaseInfo> ended = table_.end(*id, "revoked", now());
   if (ended && ended->reason == "revoked") log::info("lease " + std::to_string(*id) + " is revoked");
   if (!ended) return responder.send(ended.error());
   promise_lease(responder, {.body = api::to_json(*ended)});

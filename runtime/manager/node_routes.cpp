@@ -27,16 +27,15 @@ void Service::register_node(const Request& request, const Responder& responder) 
   if (!about) return responder.send(about.error());
   SecretKey key{};
   fill_random(key);
-  const Result<lease::NodeId> id = table_.register_node(*about, key, clock_.now());
+  const Result<lease::NodeId> id = table_.register_node(*about, key, now());
   if (!id) return responder.send(id.error());
   for (const api::FunctionInfo& function : functions_->list().functions) {
     table_.announce_function_to(*id, "fetch_function", function.id);
   }
-  const api::NodeRegistered answer{*id, to_hex(key),
-                                   static_cast<std::uint64_t>(limits::node_heartbeat.count()),
-                                   lease::to_ms(clock_.now())};
+  const api::NodeRegistered answer{
+      *id, to_hex(key), static_cast<std::uint64_t>(limits::node_heartbeat.count()), lease::to_ms(now())};
   promise(responder, {.status = 201, .body = api::to_json(answer)},
-          [this, node = *id] { static_cast<void>(table_.remove_node(node, clock_.now())); });
+          [this, node = *id] { static_cast<void>(table_.remove_node(node, now())); });
 }
 
 void Service::heartbeat(const Request& request, const Responder& responder) {
@@ -44,9 +43,9 @@ void Service::heartbeat(const Request& request, const Responder& responder) {
   if (!id) return responder.send(id.error());
   Result<api::Heartbeat> said = api::from_json<api::Heartbeat>(request.body);
   if (!said) return responder.send(said.error());
-  const Result<bool> resend = table_.heartbeat(*id, *said, clock_.now());
+  const Result<bool> resend = table_.heartbeat(*id, *said, now());
   if (!resend) return responder.send(resend.error());
-  control::HttpReply reply{.body = api::to_json(api::HeartbeatAnswer{lease::to_ms(clock_.now()), *resend})};
+  control::HttpReply reply{.body = api::to_json(api::HeartbeatAnswer{lease::to_ms(now()), *resend})};
   // The node forgets what it has accounted for once it is answered.
   if (said->usage.empty() && said->ended.empty()) return responder.send(std::move(reply));
   if (refuse_unwritable(responder)) return;
@@ -71,7 +70,7 @@ void Service::commands(const Request& request, const Responder& responder) {
   if (!waiting->commands.empty()) return responder.send({.body = api::to_json(*waiting)});
   const std::uint64_t number = next_number_++;
   polls_.insert_or_assign(*id, Poll{number, responder, *after});
-  poll_ends_.emplace_back(SteadyClock::now() + limits::command_wait_max, *id, number);
+  poll_ends_.emplace_back(steady_() + limits::command_wait_max, *id, number);
   responder.on_gone([this, node = *id, number] {
     const auto poll = polls_.find(node);
     if (poll != polls_.end() && poll->second.number == number) polls_.erase(poll);
@@ -81,25 +80,24 @@ void Service::commands(const Request& request, const Responder& responder) {
 void Service::remove_node(const Request& request, const Responder& responder) {
   const Result<std::uint64_t> id = id_of(request);
   if (!id) return responder.send(id.error());
-  if (Status removed = table_.remove_node(*id, clock_.now()); !removed)
-    return responder.send(removed.error());
+  if (Status removed = table_.remove_node(*id, now()); !removed) return responder.send(removed.error());
   promise(responder, {.status = 204});
 }
 
 void Service::list_nodes(const Request&, const Responder& responder) {
-  responder.send({.body = api::to_json(table_.nodes(clock_.now()))});
+  responder.send({.body = api::to_json(table_.nodes(now()))});
 }
 
 void Service::show_node(const Request& request, const Responder& responder) {
   const Result<std::uint64_t> id = id_of(request);
   if (!id) return responder.send(id.error());
-  send_json(responder, table_.node(*id, clock_.now()));
+  send_json(responder, table_.node(*id, now()));
 }
 
 void Service::drain_node(const Request& request, const Responder& responder) {
   const Result<std::uint64_t> id = id_of(request);
   if (!id) return responder.send(id.error());
-  const Result<api::NodeInfo> node = table_.set_draining(*id, true, clock_.now());
+  const Result<api::NodeInfo> node = table_.set_draining(*id, true, now());
   if (!node) return responder.send(node.error());
   promise(responder, {.body = api::to_json(*node)});
 }
@@ -107,7 +105,7 @@ void Service::drain_node(const Request& request, const Responder& responder) {
 void Service::undrain_node(const Request& request, const Responder& responder) {
   const Result<std::uint64_t> id = id_of(request);
   if (!id) return responder.send(id.error());
-  const Result<api::NodeInfo> node = table_.set_draining(*id, false, clock_.now());
+  const Result<api::NodeInfo> node = table_.set_draining(*id, false, now());
   if (!node) return responder.send(node.error());
   promise(responder, {.body = api::to_json(*node)});
 }
@@ -115,7 +113,7 @@ void Service::undrain_node(const Request& request, const Responder& responder) {
 void Service::cordon_node(const Request& request, const Responder& responder) {
   const Result<std::uint64_t> id = id_of(request);
   if (!id) return responder.send(id.error());
-  const Result<api::NodeInfo> node = table_.set_cordoned(*id, true, clock_.now());
+  const Result<api::NodeInfo> node = table_.set_cordoned(*id, true, now());
   if (!node) return responder.send(node.error());
   promise(responder, {.body = api::to_json(*node)});
 }
@@ -123,7 +121,7 @@ void Service::cordon_node(const Request& request, const Responder& responder) {
 void Service::uncordon_node(const Request& request, const Responder& responder) {
   const Result<std::uint64_t> id = id_of(request);
   if (!id) return responder.send(id.error());
-  const Result<api::NodeInfo> node = table_.set_cordoned(*id, false, clock_.now());
+  const Result<api::NodeInfo> node = table_.set_cordoned(*id, false, now());
   if (!node) return responder.send(node.error());
   promise(responder, {.body = api::to_json(*node)});
 }

@@ -26,7 +26,8 @@ std::string boot_id() {
 }  // namespace
 
 Result<std::unique_ptr<Service>> Service::open(control::EventLoop& loop,
-                                               const std::filesystem::path& state_dir, lease::Policy policy) {
+                                               const std::filesystem::path& state_dir, lease::Policy policy,
+                                               Steady steady) {
   Result<std::unique_ptr<Store>> store = Store::open(state_dir / "sublet.db");
   if (!store) return store.error();
   Result<Loaded> loaded = (*store)->load();
@@ -34,8 +35,7 @@ Result<std::unique_ptr<Service>> Service::open(control::EventLoop& loop,
   const std::string boot = boot_id();
   const SiteClock clock = SiteClock::resume(
       !boot.empty() && boot == loaded->boot_id, loaded->clock, loaded->last,
-      std::chrono::time_point_cast<std::chrono::nanoseconds>(std::chrono::system_clock::now()),
-      SteadyClock::now());
+      std::chrono::time_point_cast<std::chrono::nanoseconds>(std::chrono::system_clock::now()), steady());
   if (Status set = (*store)->set_clock(boot, clock.offset()); !set) return set.error();
   (*store)->keep_ended(limits::usage_leases_max);
   Result<std::unique_ptr<FunctionStore>> functions =
@@ -44,18 +44,20 @@ Result<std::unique_ptr<Service>> Service::open(control::EventLoop& loop,
   for (const std::string& name : (*functions)->damaged()) {
     log::error("the bytes of " + name + " are gone from the state directory; deploy it again");
   }
-  return std::unique_ptr<Service>(new Service(
-      loop, {*std::move(store), *std::move(functions), clock, *std::move(loaded), std::move(policy)}));
+  return std::unique_ptr<Service>(
+      new Service(loop, {*std::move(store), *std::move(functions), clock, *std::move(loaded),
+                         std::move(policy), std::move(steady)}));
 }
 
 Service::Service(control::EventLoop& loop, Parts parts)
     : loop_(loop),
       store_(std::move(parts.store)),
       functions_(std::move(parts.functions)),
+      steady_(std::move(parts.steady)),
       clock_(parts.clock),
-      table_(std::max(parts.loaded.next_id, lease::to_ms(clock_.now()) * ids_per_ms),
-             std::move(parts.policy)),
-      started_(clock_.now()) {
+      table_(std::max(parts.loaded.next_id, lease::to_ms(now()) * ids_per_ms), std::move(parts.policy)),
+      ticked_(steady_()),
+      started_(now()) {
   store_->on_synced([this](std::uint64_t writes, const Status& synced) {
     loop_.post([this, writes, synced] { on_synced(writes, synced); });
   });
@@ -100,12 +102,11 @@ control::HttpServer::Observer Service::observer() {
 }
 
 void Service::start() {
-  ticked_ = SteadyClock::now();
   loop_.every(tick_period, [this] { tick(); });
 }
 
 void Service::tick() {
-  const TimePoint steady = SteadyClock::now();
+  const TimePoint steady = steady_();
   const lease::Time time = clock_.at(steady);
   if (steady - ticked_ > tick_late) {
     log::warning(
@@ -139,11 +140,11 @@ void Service::settle() {
 }
 
 void Service::end_overdue() {
-  for (const std::uint64_t number : waiting_.take_overdue(clock_.now())) {
+  for (const std::uint64_t number : waiting_.take_overdue(now())) {
     auto waiter = waiters_.extract(number);
     if (waiter) static_cast<void>(try_grant(waiter.mapped(), true));
   }
-  for (const TimePoint time = SteadyClock::now(); !poll_ends_.empty(); poll_ends_.pop_front()) {
+  for (const TimePoint time = steady_(); !poll_ends_.empty(); poll_ends_.pop_front()) {
     const auto [deadline, node, number] = poll_ends_.front();
     if (deadline > time) return;
     if (const auto poll = polls_.find(node); poll != polls_.end() && poll->second.number == number)
@@ -160,8 +161,8 @@ void Service::answer_poll(std::map<lease::NodeId, Poll>::iterator poll) {
 }
 
 void Service::health(const Request&, const Responder& responder) {
-  responder.send({.body = api::to_json(api::Health{"ok", SUBLET_VERSION, lease::to_ms(clock_.now()),
-                                                   lease::to_ms(started_)})});
+  responder.send(
+      {.body = api::to_json(api::Health{"ok", SUBLET_VERSION, lease::to_ms(now()), lease::to_ms(started_)})});
 }
 
 void Service::ready(const Request&, const Responder& responder) {

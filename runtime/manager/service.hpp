@@ -27,15 +27,21 @@ namespace sublet::manager {
 /// changed meanwhile, and the answers wait for theirs. Thread safety: the loop's thread.
 class Service {
  public:
+  using Steady = std::function<TimePoint()>;
+
   /// Opens what `state_dir` holds of an earlier manager.
+  /// @param steady What time it is, on a clock that never jumps.
   [[nodiscard]] static Result<std::unique_ptr<Service>> open(control::EventLoop& loop,
                                                              const std::filesystem::path& state_dir,
-                                                             lease::Policy policy);
+                                                             lease::Policy policy,
+                                                             Steady steady = SteadyClock::now);
 
   [[nodiscard]] std::vector<control::Route> routes();
   [[nodiscard]] control::HttpServer::Observer observer();
-  /// From now on time passes: leases expire, silent nodes are lost, waiting requests end.
+  /// From now on time passes: tick() is called again and again.
   void start();
+  /// Leases expire, silent nodes are lost, waiting requests end: what is due by now.
+  void tick();
   /// Answers whatever waits and writes what is left: the program is about to end. Then calls `done`.
   void shut_down(std::function<void()> done);
 
@@ -49,6 +55,7 @@ class Service {
     SiteClock clock;
     Loaded loaded;
     lease::Policy policy;
+    Steady steady;
   };
   Service(control::EventLoop& loop, Parts parts);
 
@@ -119,7 +126,8 @@ class Service {
   void ready(const Request& request, const Responder& responder);
   void show_metrics(const Request& request, const Responder& responder);
 
-  void tick();
+  /// The site's time.
+  [[nodiscard]] lease::Time now() const { return clock_.at(steady_()); }
   /// After every request and tick: answers those whom a change concerns.
   void settle();
   void end_overdue();
@@ -158,6 +166,7 @@ class Service {
   control::EventLoop& loop_;
   std::unique_ptr<Store> store_;
   std::unique_ptr<FunctionStore> functions_;
+  Steady steady_;
   SiteClock clock_;
   lease::LeaseTable table_;
   Metrics metrics_;

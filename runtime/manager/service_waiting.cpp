@@ -11,7 +11,7 @@ void Service::grant_or_wait(const std::string& tenant, std::uint64_t wait_ms, Wa
     return waiter.responder.send(
         Error(Errc::invalid_argument, "wait_ms must be at most " + std::to_string(wait_max.count())));
   }
-  waiter.arrived = SteadyClock::now();
+  waiter.arrived = steady_();
   // A request that can wait does not overtake its tenant's own that wait already.
   const bool queue_first = wait_ms > 0 && !waiter.replacement && waiting_.of(tenant) > 0;
   if (!queue_first && try_grant(waiter, wait_ms == 0)) return;
@@ -20,7 +20,7 @@ void Service::grant_or_wait(const std::string& tenant, std::uint64_t wait_ms, Wa
                   Error(Errc::queue_full, "too many requests wait already; " + waiter.explain().text));
   }
   const std::uint64_t number = next_number_++;
-  waiting_.add(number, tenant, waiter.replacement, clock_.now() + std::chrono::milliseconds(wait_ms));
+  waiting_.add(number, tenant, waiter.replacement, now() + std::chrono::milliseconds(wait_ms));
   waiter.responder.on_gone([this, number] {
     waiting_.remove(number);
     waiters_.erase(number);
@@ -36,11 +36,10 @@ bool Service::try_grant(const Waiter& waiter, bool last) {
     refuse(waiter, grant.error());
     return true;
   }
-  metrics_.time_grant(
-      std::chrono::duration_cast<std::chrono::microseconds>(SteadyClock::now() - waiter.arrived));
+  metrics_.time_grant(std::chrono::duration_cast<std::chrono::microseconds>(steady_() - waiter.arrived));
   std::function<void()> undo;
   if (!waiter.replacement) {
-    undo = [this, id = grant->lease] { static_cast<void>(table_.end(id, "not_recorded", clock_.now())); };
+    undo = [this, id = grant->lease] { static_cast<void>(table_.end(id, "not_recorded", now())); };
   }
   promise_lease(waiter.responder, {.status = 201, .body = api::to_json(*grant)}, std::move(undo));
   return true;

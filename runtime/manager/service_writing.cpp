@@ -31,13 +31,13 @@ void Service::promise(const Responder& responder, control::HttpReply reply, std:
                        .reply = std::move(reply),
                        .undo = std::move(undo),
                        .then = std::move(then),
-                       .made = SteadyClock::now()});
+                       .made = steady_()});
   write_soon();
 }
 
 void Service::promise_soon(const Responder& responder, control::HttpReply reply) {
   promises_.push_back(
-      {.responder = responder, .reply = std::move(reply), .urgent = false, .made = SteadyClock::now()});
+      {.responder = responder, .reply = std::move(reply), .urgent = false, .made = steady_()});
   write_soon();
 }
 
@@ -48,7 +48,7 @@ void Service::promise_lease(const Responder& responder, control::HttpReply reply
                        .undo = std::move(undo),
                        .synced = false,
                        .urgent = false,
-                       .made = SteadyClock::now()});
+                       .made = steady_()});
   write_soon();
 }
 
@@ -72,14 +72,14 @@ void Service::write_soon() {
 }
 
 void Service::write_now() {
-  if (writing_ || (unwritable_ && SteadyClock::now() < write_again_at_)) return;
+  if (writing_ || (unwritable_ && steady_() < write_again_at_)) return;
   if (promises_.empty() && !anything_to_write() && !unwritable_) return;
   writing_ = std::make_shared<Batch>(std::exchange(pending_, {}));
-  writing_->append({.rows = table_.take_rows(), .now = clock_.now(), .first_id = table_.next_id()});
+  writing_->append({.rows = table_.take_rows(), .now = now(), .first_id = table_.next_id()});
   written_promises_ = std::exchange(promises_, {});
   writing_->urgent = std::any_of(written_promises_.begin(), written_promises_.end(),
                                  [](const Promise& promise) { return promise.urgent; });
-  write_began_ = SteadyClock::now();
+  write_began_ = steady_();
   store_->write(writing_,
                 [this](const Status& written) { loop_.post([this, written] { on_written(written); }); });
 }
@@ -87,8 +87,8 @@ void Service::write_now() {
 void Service::on_written(const Status& written) {
   const std::shared_ptr<Batch> batch = std::exchange(writing_, nullptr);
   std::vector<Promise> promises = std::exchange(written_promises_, {});
-  metrics_.count_write(
-      std::chrono::duration_cast<std::chrono::microseconds>(SteadyClock::now() - write_began_), written.ok());
+  metrics_.count_write(std::chrono::duration_cast<std::chrono::microseconds>(steady_() - write_began_),
+                       written.ok());
   if (written) {
     ++writes_;
     if (unwritable_ && !sync_failed_) {
@@ -145,7 +145,7 @@ void Service::keep(Promise promise) {
 void Service::fail(const std::vector<Promise>& promises, const std::string& why) {
   if (!unwritable_) log::error("cannot write the state: " + why);
   unwritable_ = why;
-  write_again_at_ = SteadyClock::now() + write_pause;
+  write_again_at_ = steady_() + write_pause;
   for (const Promise& promise : promises) {
     if (promise.undo) promise.undo();
     promise.responder.send(unwritable_error(why));

@@ -27,7 +27,6 @@ class SiteClock {
   [[nodiscard]] lease::Time at(TimePoint steady) const noexcept {
     return lease::Time(offset_ + steady.time_since_epoch());
   }
-  [[nodiscard]] lease::Time now() const noexcept { return at(SteadyClock::now()); }
   [[nodiscard]] std::chrono::nanoseconds offset() const noexcept { return offset_; }
 
  private:

@@ -42,6 +42,7 @@ class Writer {
   sqlite::Statement held_gone_;
   sqlite::Statement function_;
   sqlite::Statement function_gone_;
+  sqlite::Statement next_function_;
   sqlite::Statement usage_;
   sqlite::Statement meta_;
 };

@@ -54,6 +54,10 @@ constexpr const char* usage_sql =
     "calls=max(calls,excluded.calls), execution_ns=max(execution_ns,excluded.execution_ns), "
     "hot_ns=max(hot_ns,excluded.hot_ns)";
 
+// Never lower: a number that was given out is not used again, whatever became of its function.
+constexpr const char* next_function_sql =
+    "INSERT INTO meta VALUES(?,?) ON CONFLICT(key) DO UPDATE SET value=max(value,excluded.value)";
+
 /// Sums stay below what SQLite has for whole numbers: a sum beyond would be an error.
 std::string sum(const std::string& what) {
   return "CAST(min(total(" + what + "),9.2e18) AS INTEGER)";
@@ -136,6 +140,7 @@ Result<std::unique_ptr<Writer>> Writer::create(sqlite3* database) {
       {&writer->held_gone_, "DELETE FROM held WHERE node=? AND worker=?"},
       {&writer->function_, "INSERT OR REPLACE INTO functions VALUES(?,?,?,?,?)"},
       {&writer->function_gone_, "DELETE FROM functions WHERE id=?"},
+      {&writer->next_function_, next_function_sql},
       {&writer->usage_, usage_sql},
       {&writer->meta_, "INSERT OR REPLACE INTO meta VALUES(?,?)"},
   };
@@ -229,15 +234,18 @@ Status Writer::write_held(const lease::Rows& rows) {
 }
 
 Status Writer::write_functions(const Batch& batch) {
+  const auto used = [this](std::uint32_t id) {
+    return next_function_.bind(std::string(meta_next_function), std::uint64_t{id} + 1).run();
+  };
   for (const std::uint32_t id : batch.functions_gone) {
     if (Status good = function_gone_.bind(id).run(); !good) return good;
+    if (Status good = used(id); !good) return good;
   }
   for (const api::FunctionInfo& function : batch.functions) {
     Status good =
         function_.bind(function.id, function.name, function.version, function.digest, function.bytes).run();
     if (!good) return good;
-    good = meta_.bind(std::string(meta_next_function), std::uint64_t{function.id} + 1).run();
-    if (!good) return good;
+    if (good = used(function.id); !good) return good;
   }
   return {};
 }

@@ -77,7 +77,7 @@ void Service::show_usage(const Request& request, const Responder& responder) {
     return responder.send(Error(Errc::queue_full, "other accounts are being made up; try again"));
   }
   ++usage_queries_;
-  files_.post([this, responder, csv, query = *query, now = clock_.now()] {
+  files_.post([this, responder, csv, query = *query, now = now()] {
     Result<std::vector<api::UsageRow>> rows = store_->usage(query, now);
     loop_.post([this, responder, csv, now, rows = std::move(rows)] {
       --usage_queries_;

@@ -162,3 +162,18 @@ TEST_CASE("a transaction that failed is written with the next") {
   REQUIRE(
       (loaded.saved.held[0].key == lease::HeldKey{1, 2} && loaded.saved.held[1].key == lease::HeldKey{1, 3}));
 }
+
+TEST_CASE("a function's number is not used again, whatever was written of it") {
+  Database database;
+  const auto next = [&](const Batch& batch) {
+    REQUIRE(database.write(batch).ok());
+    database.reopen();
+    return database.store->load()->next_function;
+  };
+  const api::FunctionInfo second{2, "g", "1", std::string(64, 'a'), 1};
+  REQUIRE(next({.functions = {{5, "f", "1", std::string(64, 'a'), 1}}}) == 6);
+  REQUIRE(next({.functions_gone = {5}}) == 6);
+  REQUIRE(next({.functions = {second}}) == 6);  // Its lost bytes are back.
+  REQUIRE(next({.functions_gone = {2}}) == 6);
+  REQUIRE(next({.functions_gone = {7}}) == 8);  // Deployed and removed before anything was written.
+}
