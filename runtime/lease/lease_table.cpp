@@ -23,6 +23,10 @@ std::chrono::nanoseconds from_to(Time from, Time to) {
   return to > from ? to - from : std::chrono::nanoseconds(0);
 }
 
+Lender lender(const Node& node) {
+  return {node.about.name, node.about.machine};
+}
+
 Error unknown_lease(LeaseId id) {
   return {Errc::not_found, "there is no lease " + std::to_string(id)};
 }
@@ -148,7 +152,11 @@ Result<api::LeaseGrant> LeaseTable::grant(const Ask& ask, Time now) {
   lease.id = next_id_++;
   lease.expiry = now + std::chrono::milliseconds(request.ttl_ms);
   lease.places.resize(picks.size());
-  for (std::size_t i = 0; i < picks.size(); ++i) occupy(lease, picks[i], lease.places[i], now);
+  std::set<NodeId> lenders;
+  for (std::size_t i = 0; i < picks.size(); ++i) {
+    occupy(lease, picks[i], lease.places[i], now);
+    if (lenders.insert(picks[i].node).second) lease.lent.push_back(lender(nodes_.at(picks[i].node)));
+  }
   ++tenant.leases;
   tenant.held += {request.workers * request.cores, request.workers * request.gpus,
                   request.workers * request.memory_bytes};
@@ -209,6 +217,11 @@ Result<api::LeaseGrant> LeaseTable::replace(LeaseId id, NodeId node_id, WorkerId
     std::erase_if(picks, had);
   }
   if (picks.empty()) return Error(Errc::no_capacity);
+  const NodeId from = picks.front().node;
+  if (with([&](const Place& place) { return place.node == from || place.before.first == from; }) ==
+      lease.places.end()) {
+    lease.lent.push_back(lender(nodes_.at(from)));
+  }
   at->before = asked;
   occupy(lease, picks.front(), *at, now);
   dirty_leases_.insert(id);

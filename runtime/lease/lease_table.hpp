@@ -133,6 +133,7 @@ class LeaseTable {
     std::uint32_t workers_used = 0;
     std::chrono::nanoseconds lease_time{};  ///< Of workers that are out of it.
     std::vector<Place> places;
+    std::vector<Lender> lent;  ///< Not handed out in a row yet.
   };
   /// How often a node of this name was lost lately.
   struct Flaps {
@@ -154,7 +155,7 @@ class LeaseTable {
   [[nodiscard]] api::GrantedWorker shown(const Place& place) const;
   [[nodiscard]] std::string token_of(const Lease& lease, const Place& place) const;
   [[nodiscard]] api::LeaseInfo info_of(const Lease& lease) const;
-  [[nodiscard]] static LeaseRow row_of(const Lease& lease);
+  [[nodiscard]] static LeaseRow row_of(Lease& lease);
   void end_lease(LeaseId id, const std::string& reason, Time now);
   void remember_ended(api::LeaseInfo last);
 

@@ -15,7 +15,7 @@ constexpr std::uint64_t sequences_per_ms = 64;
 
 }  // namespace
 
-LeaseRow LeaseTable::row_of(const Lease& lease) {
+LeaseRow LeaseTable::row_of(Lease& lease) {
   LeaseRow row{.id = lease.id,
                .function = lease.ask.function,
                .function_name = lease.ask.function_name,
@@ -24,7 +24,8 @@ LeaseRow LeaseTable::row_of(const Lease& lease) {
                .expiry = lease.expiry,
                .node_lost = lease.node_lost,
                .workers_used = lease.workers_used,
-               .lease_time = lease.lease_time};
+               .lease_time = lease.lease_time,
+               .lent = std::exchange(lease.lent, {})};
   for (const Place& place : lease.places) row.places.push_back({{place.node, place.worker}, place.before});
   return row;
 }

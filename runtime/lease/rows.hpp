@@ -40,6 +40,13 @@ struct PlaceRow {
   HeldKey before;  ///< The one that it replaced; {0, 0}: none.
 };
 
+/// A node as it accounts for its workers: under its name, whatever its registration, or through another agent
+/// of its machine, which takes over what a killed one has left.
+struct Lender {
+  std::string name;
+  std::string machine;
+};
+
 struct LeaseRow {
   LeaseId id = 0;
   FunctionId function = 0;
@@ -53,6 +60,7 @@ struct LeaseRow {
   std::string reason;                     ///< Empty while active.
   Time ended{};
   std::vector<PlaceRow> places;
+  std::vector<Lender> lent;  ///< Nodes that have given it a worker since its last row: they are added.
 };
 
 /// A worker that holds cores, in an active lease or until its node has ended it.

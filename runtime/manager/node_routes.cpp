@@ -1,4 +1,3 @@
-#include <iterator>
 #include <span>
 
 #include "runtime/base/digest.hpp"
@@ -49,7 +48,9 @@ void Service::heartbeat(const Request& request, const Responder& responder) {
   // The node forgets what it has accounted for once it is answered.
   if (said->usage.empty() && said->ended.empty()) return responder.send(std::move(reply));
   if (refuse_unwritable(responder)) return;
-  std::move(said->usage.begin(), said->usage.end(), std::back_inserter(pending_.usage));
+  const api::NodeRegistration& from = table_.state().at(*id).about;
+  for (const api::WorkerUsage& used : said->usage)
+    pending_.usage.push_back({{from.name, from.machine}, used});
   promise_soon(responder, std::move(reply));
 }
 

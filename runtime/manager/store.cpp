@@ -18,7 +18,7 @@ namespace {
 using sqlite::Statement;
 
 constexpr int application_id = 0x53424C54;  // "SBLT": a database of Sublet's manager.
-constexpr std::int64_t schema_version = 1;
+constexpr std::int64_t schema_version = 2;
 
 constexpr const char* schema = R"(
   CREATE TABLE meta(key TEXT PRIMARY KEY, value) WITHOUT ROWID;
@@ -29,7 +29,7 @@ constexpr const char* schema = R"(
   CREATE TABLE leases(id INTEGER PRIMARY KEY, tenant TEXT, function INTEGER, function_name TEXT,
     workers INTEGER, cores INTEGER, memory_bytes INTEGER, gpus INTEGER, ttl_ms INTEGER, transports TEXT,
     placement TEXT, granted_ns INTEGER, expiry_ns INTEGER, node_lost INTEGER, workers_used INTEGER,
-    lease_ns INTEGER, places TEXT, reason TEXT, ended_ns INTEGER);
+    lease_ns INTEGER, places TEXT, reason TEXT, ended_ns INTEGER, lent TEXT);
   CREATE INDEX leases_active ON leases(id) WHERE reason='';
   CREATE TABLE held(node INTEGER, worker INTEGER, lease INTEGER, cores INTEGER, memory_bytes INTEGER,
     gpus INTEGER, ending INTEGER, loaded INTEGER, since_ns INTEGER, endpoints TEXT,
@@ -104,7 +104,14 @@ Status prepare_schema(sqlite3* database, const std::filesystem::path& file) {
                                  ", this one knows " + std::to_string(schema_version) +
                                  "); update this program");
   }
-  if (*tables != 0) return check_whole(database, file);
+  if (*tables != 0) {
+    if (Status whole = check_whole(database, file); !whole || *version == schema_version) return whole;
+    // Of older leases nobody knows who lent to them (null): then each node may account for them.
+    return sqlite::execute(database,
+                           "BEGIN IMMEDIATE; ALTER TABLE leases ADD COLUMN lent TEXT; "
+                           "PRAGMA user_version=" +
+                               std::to_string(schema_version) + "; COMMIT");
+  }
   return sqlite::execute(database, std::string("BEGIN IMMEDIATE;") + schema +
                                        "PRAGMA application_id=" + std::to_string(application_id) +
                                        ";PRAGMA user_version=" + std::to_string(schema_version) + ";COMMIT");

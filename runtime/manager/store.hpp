@@ -17,12 +17,18 @@
 
 namespace sublet::manager {
 
+/// What a node says of one of its workers. It counts where the node has lent the lease one.
+struct Account {
+  lease::Lender from;
+  api::WorkerUsage used;
+};
+
 /// What one transaction writes.
 struct Batch {
   lease::Rows rows;
   std::vector<api::FunctionInfo> functions;
   std::vector<std::uint32_t> functions_gone;
-  std::vector<api::WorkerUsage> usage;
+  std::vector<Account> usage;
   lease::Time now{};           ///< When it was taken.
   std::uint64_t first_id = 0;  ///< Ids from here on may be given out next.
   bool urgent = false;         ///< Somebody waits for it to be synced.

@@ -1,5 +1,6 @@
 // Who has used how much: what the database says, with the time that active leases have had until now.
 
+#include "runtime/base/limits.hpp"
 #include "runtime/manager/store_impl.hpp"
 
 namespace sublet::manager {
@@ -44,10 +45,12 @@ std::string sql_for(By by) {
       break;
   }
   const std::string key = by == By::tenant ? "tenant" : "function_name";
-  return "SELECT 0, 0, " + std::string(by == By::tenant ? "tenant, ''" : "'', function_name") +
-         ", '', sum(n), sum(workers), sum(started), sum(done), sum(execution), sum(hot), sum(time), "
-         "sum(core), "
-         "sum(gpu) FROM (SELECT lease, tenant, function_name, workers, started, done, execution, hot, time, "
+  std::string sums;  // As floating point: a sum of whole numbers beyond 2^63 would be an error.
+  for (const char* what : {"n", "workers", "started", "done", "execution", "hot", "time", "core", "gpu"})
+    sums.append(", total(").append(what).append(")");
+  return "SELECT 0, 0, " + std::string(by == By::tenant ? "tenant, ''" : "'', function_name") + ", ''" +
+         sums +
+         " FROM (SELECT lease, tenant, function_name, workers, started, done, execution, hot, time, "
          "1 AS n, time*cores AS core, time*gpus AS gpu FROM (" +
          leases +
          ") UNION ALL SELECT 0, tenant, function_name, workers, calls_started, calls, execution_ns, hot_ns, "
@@ -55,26 +58,34 @@ std::string sql_for(By by) {
          std::string(totals_sql) + ")) GROUP BY " + key + " ORDER BY " + key + " LIMIT ?5";
 }
 
+/// The next page begins with the lease after the last: so none is cut, unless it alone fills a whole page.
+Status cut_to_whole_leases(std::vector<api::UsageRow>& rows, std::uint32_t limit) {
+  if (rows.size() <= limit) return {};
+  const std::uint64_t cut = rows.back().lease;
+  if (rows.front().lease != cut) {
+    while (rows.back().lease == cut) rows.pop_back();
+    return {};
+  }
+  if (limit < limits::usage_rows_max) {
+    return Error(Errc::invalid_argument, "lease " + std::to_string(cut) + " has more than " +
+                                             std::to_string(limit) + " workers: ask with a greater limit");
+  }
+  rows.pop_back();
+  return {};
+}
+
 }  // namespace
 
 Result<std::vector<api::UsageRow>> Store::usage(const UsageQuery& query, lease::Time now) {
   Result<sqlite::Statement> select = sqlite::Statement::prepare(impl_->reader.get(), sql_for(query.by));
   if (!select) return select.error();
-  select->bind(lease::to_ns(now), query.tenant, query.function, query.after, query.limit);
+  const std::uint32_t limit = query.limit + (query.by == By::worker ? 1 : 0);  // To see whether one is cut.
+  select->bind(lease::to_ns(now), query.tenant, query.function, query.after, limit);
   std::vector<api::UsageRow> rows;
-  const auto whole_leases = [&] {  // The next page begins with the lease after the last.
-    if (query.by != By::worker || rows.size() < query.limit || rows.front().lease == rows.back().lease)
-      return;
-    const std::uint64_t cut = rows.back().lease;
-    while (rows.back().lease == cut) rows.pop_back();
-  };
   for (;;) {
     const Result<bool> row = select->step();
     if (!row) return row.error();
-    if (!*row) {
-      whole_leases();
-      return rows;
-    }
+    if (!*row) break;
     rows.push_back({.lease = select->number(0),
                     .worker = select->number(1),
                     .tenant = select->text(2),
@@ -90,6 +101,9 @@ Result<std::vector<api::UsageRow>> Store::usage(const UsageQuery& query, lease::
                     .core_ns = select->number(12),
                     .gpu_ns = select->number(13)});
   }
+  if (query.by != By::worker) return rows;
+  if (Status whole = cut_to_whole_leases(rows, query.limit); !whole) return whole.error();
+  return rows;
 }
 
 }  // namespace sublet::manager

@@ -37,22 +37,42 @@ std::string to_text(const std::map<std::string, std::string>& endpoints) {
   return text;
 }
 
+std::string name_mark(const lease::Lender& lender) {
+  return "|n:" + lender.name + "|";
+}
+
+/// Of a machine that says what it is.
+std::string machine_mark(const lease::Lender& lender) {
+  return "|m:" + lender.machine + "|";
+}
+
+/// Marks to be searched for: names have no '|'.
+std::string to_text(const std::vector<lease::Lender>& lenders) {
+  std::string text;
+  for (const lease::Lender& lender : lenders) {
+    text += name_mark(lender);
+    if (!lender.machine.empty()) text += machine_mark(lender);
+  }
+  return text;
+}
+
 constexpr const char* node_sql =
     "INSERT INTO nodes VALUES(?,?,?,?,?,?,?,?,?) ON CONFLICT(id) DO UPDATE SET name=excluded.name";
 constexpr const char* lease_sql =
-    "INSERT INTO leases VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?) ON CONFLICT(id) DO UPDATE SET "
+    "INSERT INTO leases VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?) ON CONFLICT(id) DO UPDATE SET "
     "ttl_ms=excluded.ttl_ms, expiry_ns=excluded.expiry_ns, node_lost=excluded.node_lost, "
     "workers_used=excluded.workers_used, lease_ns=excluded.lease_ns, places=excluded.places, "
-    "reason=excluded.reason, ended_ns=excluded.ended_ns";
+    "reason=excluded.reason, ended_ns=excluded.ended_ns, lent=lent||excluded.lent";
 constexpr const char* held_sql = "INSERT OR REPLACE INTO held VALUES(?,?,?,?,?,?,?,?,?,?)";
 // The greatest of what was said: said again, late or out of order it changes nothing. A lease has no more
-// accounts than it had workers.
+// accounts than it had workers, and only of nodes that have lent it one.
 constexpr const char* usage_sql =
     "INSERT INTO usage SELECT ?1,?2,?3,?4,?5,?6 WHERE EXISTS(SELECT 1 FROM leases WHERE id=?2 AND "
-    "workers_used>(SELECT count(*) FROM usage WHERE lease=?2 AND id<>?1)) "
+    "(lent IS NULL OR instr(lent,?7) OR instr(lent,?8)) AND workers_used>(SELECT count(*) FROM usage WHERE "
+    "lease=?2 AND id<>?1)) "
     "ON CONFLICT(id) DO UPDATE SET calls_started=max(calls_started,excluded.calls_started), "
     "calls=max(calls,excluded.calls), execution_ns=max(execution_ns,excluded.execution_ns), "
-    "hot_ns=max(hot_ns,excluded.hot_ns)";
+    "hot_ns=max(hot_ns,excluded.hot_ns) WHERE lease=excluded.lease";
 
 // Never lower: a number that was given out is not used again, whatever became of its function.
 constexpr const char* next_function_sql =
@@ -205,12 +225,13 @@ Status Writer::write_leases(const lease::Rows& rows) {
     const api::LeaseRequest& request = row.request;
     const std::string transports = joined(request.transports);
     const std::string places = to_text(row.places);
+    const std::string lent = to_text(row.lent);
     Status good =
         lease_
             .bind(row.id, request.tenant, row.function, row.function_name, request.workers, request.cores,
                   request.memory_bytes, request.gpus, request.ttl_ms, transports, request.placement,
                   lease::to_ns(row.granted), lease::to_ns(row.expiry), row.node_lost, row.workers_used,
-                  std::int64_t{row.lease_time.count()}, places, row.reason, lease::to_ns(row.ended))
+                  std::int64_t{row.lease_time.count()}, places, row.reason, lease::to_ns(row.ended), lent)
             .run();
     if (!good) return good;
     ended_ += row.reason.empty() ? 0 : 1;
@@ -251,10 +272,13 @@ Status Writer::write_functions(const Batch& batch) {
 }
 
 Status Writer::write_usage(const Batch& batch) {
-  for (const api::WorkerUsage& usage : batch.usage) {
-    Status good =
-        usage_.bind(usage.id, usage.lease, usage.calls_started, usage.calls, usage.execution_ns, usage.hot_ns)
-            .run();
+  for (const auto& [from, used] : batch.usage) {
+    const std::string name = name_mark(from);
+    const std::string machine = machine_mark(from);
+    Status good = usage_
+                      .bind(used.id, used.lease, used.calls_started, used.calls, used.execution_ns,
+                            used.hot_ns, name, machine)
+                      .run();
     if (!good) return good;
   }
   return {};

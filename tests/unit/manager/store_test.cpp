@@ -3,6 +3,8 @@
 #include <filesystem>
 #include <future>
 
+#include "runtime/base/limits.hpp"
+#include "runtime/manager/sqlite.hpp"
 #include "runtime/manager/state_dir.hpp"
 #include "tests/catch.hpp"
 
@@ -27,6 +29,10 @@ struct Database {
     store.reset();
     store = Store::open(state->path() / "sublet.db").value();
   }
+  Result<std::vector<api::UsageRow>> page(std::uint64_t after, std::uint32_t limit) {
+    return store->usage({.by = manager::UsageQuery::By::worker, .after = after, .limit = limit},
+                        lease::Time(1h));
+  }
   std::vector<api::UsageRow> usage(manager::UsageQuery::By by, lease::Time now = lease::Time(1h)) {
     return store->usage({.by = by, .tenant = "", .function = "", .after = 0, .limit = 100}, now).value();
   }
@@ -40,7 +46,21 @@ lease::LeaseRow ended_lease(std::uint64_t id, const std::string& tenant) {
   row.lease_time = 10ns;
   row.reason = "released";
   row.ended = lease::Time(5s);
+  row.lent = {{"n", "boot"}};
   return row;
+}
+
+manager::Account used(std::uint64_t id, std::uint64_t lease, std::uint64_t calls, std::uint64_t time_ns = 0,
+                      const lease::Lender& from = {"n", "boot"}) {
+  return {from, {id, lease, calls, calls, time_ns, time_ns}};
+}
+
+/// Changes the file as a tool of the site might, or an older manager.
+void execute(const Database& database, const std::string& sql) {
+  sqlite3* raw = nullptr;
+  REQUIRE(sqlite3_open((database.state->path() / "sublet.db").c_str(), &raw) == SQLITE_OK);
+  const manager::sqlite::Handle handle(raw);
+  REQUIRE(manager::sqlite::execute(raw, sql).ok());
 }
 
 }  // namespace
@@ -103,12 +123,12 @@ TEST_CASE("old leases are folded into totals, and nothing that was used is lost 
   for (std::uint64_t id = 1; id <= 6; ++id) {
     Batch batch;
     batch.rows.leases = {ended_lease(id, id % 2 == 0 ? "even" : "odd")};
-    batch.usage = {{100 + id, id, 5, 4, 3, 2}};
+    batch.usage = {{{"n", "boot"}, {100 + id, id, 5, 4, 3, 2}}};
     REQUIRE(database.write(batch).ok());
   }
   REQUIRE(database.usage(manager::UsageQuery::By::lease).size() < 6);
   Batch late;  // An account of a lease that is folded already, said again.
-  late.usage = {{101, 1, 5, 4, 3, 2}};
+  late.usage = {{{"n", "boot"}, {101, 1, 5, 4, 3, 2}}};
   REQUIRE(database.write(late).ok());
   const auto tenants = database.usage(manager::UsageQuery::By::tenant);
   REQUIRE((tenants.size() == 2 && tenants[0].tenant == "even" && tenants[1].tenant == "odd"));
@@ -176,4 +196,135 @@ TEST_CASE("a function's number is not used again, whatever was written of it") {
   REQUIRE(next({.functions = {second}}) == 6);  // Its lost bytes are back.
   REQUIRE(next({.functions_gone = {2}}) == 6);
   REQUIRE(next({.functions_gone = {7}}) == 8);  // Deployed and removed before anything was written.
+}
+
+TEST_CASE("sums that no number can hold stay at the greatest, in accounts and when leases are folded") {
+  constexpr std::uint64_t most = INT64_MAX;
+  Database database;
+  using By = manager::UsageQuery::By;
+  const auto spend = [&](std::uint64_t id, const std::string& function) {
+    Batch batch;
+    batch.rows.leases = {ended_lease(id, "t")};
+    batch.rows.leases[0].function_name = function;
+    batch.rows.leases[0].lease_time = std::chrono::nanoseconds(most);
+    batch.usage = {used(id, id, std::uint64_t{1} << 53, most)};
+    REQUIRE(database.write(batch).ok());
+  };
+  const auto check = [&] {
+    for (const By by : {By::lease, By::tenant, By::function}) {
+      for (const api::UsageRow& row : database.usage(by)) {
+        CHECK(row.execution_ns >= 9'200'000'000'000'000'000);
+        CHECK((row.hot_ns <= most && row.lease_ns <= most && row.core_ns <= most));
+        CHECK(row.core_ns >= row.lease_ns);
+        CHECK((row.gpu_ns == 0 && row.calls == row.leases << 53));
+      }
+    }
+  };
+  spend(1, "f@1");
+  spend(2, "f@1");
+  spend(3, "g@1");
+  spend(4, "g@1");
+  check();
+  database.store->keep_ended(0);
+  REQUIRE(database.write({.now = lease::Time(1s)}).ok());
+  REQUIRE(database.usage(By::lease).empty());
+  REQUIRE(database.usage(By::function).size() == 2);
+  check();
+  spend(5, "g@1");  // Folded onto what is the greatest already.
+  REQUIRE(database.usage(By::tenant).at(0).leases == 5);
+  check();
+}
+
+TEST_CASE("leases that cannot be folded stop no transaction and stay accounted for") {
+  Database database;
+  database.store->keep_ended(1);
+  execute(database, "ALTER TABLE totals RENAME TO elsewhere");
+  for (std::uint64_t id = 1; id <= 3; ++id) {
+    Batch batch;
+    batch.rows.leases = {ended_lease(id, "t")};
+    batch.usage = {used(id, id, 5)};
+    REQUIRE(database.write(batch).ok());
+  }
+  execute(database, "ALTER TABLE elsewhere RENAME TO totals");
+  REQUIRE(database.usage(manager::UsageQuery::By::lease).size() == 3);
+  REQUIRE(database.usage(manager::UsageQuery::By::tenant).at(0).calls == 15);
+}
+
+TEST_CASE("accounts by worker come in pages of whole leases") {
+  Database database;
+  Batch batch;
+  std::uint64_t account = 0;
+  for (const auto& [id, workers] : std::map<std::uint64_t, std::uint32_t>{{1, 2}, {2, 2}, {4, 3}, {9, 1}}) {
+    batch.rows.leases.push_back(ended_lease(id, "t"));
+    batch.rows.leases.back().workers_used = workers;
+    for (std::uint32_t i = 0; i < workers; ++i) batch.usage.push_back(used(++account, id, 1));
+  }
+  REQUIRE(database.write(batch).ok());
+  const std::uint32_t limit = GENERATE(3, 4, 5, 7, 8);
+  std::vector<std::uint64_t> seen;
+  for (std::uint64_t after = 0;;) {
+    const std::vector<api::UsageRow> page = database.page(after, limit).value();
+    if (page.empty()) break;
+    REQUIRE(page.size() <= limit);
+    for (const api::UsageRow& row : page) seen.push_back(row.worker);
+    after = page.back().lease;
+  }
+  REQUIRE(seen == std::vector<std::uint64_t>{1, 2, 3, 4, 5, 6, 7, 8});
+  REQUIRE(database.page(0, 4)->size() == 4);  // Two whole leases.
+  const Result<std::vector<api::UsageRow>> cut = database.page(2, 2);
+  REQUIRE(cut.error().code() == Errc::invalid_argument);
+  REQUIRE_THAT(cut.error().detail(), Catch::Contains("lease 4 has more than 2 workers"));
+}
+
+TEST_CASE("a lease is accounted for by nodes that lent to it, and as often as it had workers") {
+  Database database;
+  Batch grant;
+  lease::LeaseRow lease{.id = 1, .function = 1, .function_name = "f@1", .workers_used = 2};
+  lease.request.tenant = "t";
+  lease.lent = {{"a", "boot-a"}, {"silent", ""}};
+  grant.rows.leases = {lease, ended_lease(2, "other")};
+  grant.usage = {used(10, 1, 7, 0, {"stranger", "boot-x"}),
+                 used(11, 1, 7, 0, {"boot-a", ""}),                                  // A name is no machine.
+                 used(12, 1, 7, 0, {"", ""}), used(13, 1, 5, 0, {"a", "boot-new"}),  // Booted again.
+                 used(14, 9, 7, 0, {"a", "boot-a"})};
+  REQUIRE(database.write(grant).ok());
+  const auto accounts = [&] {
+    std::map<std::uint64_t, std::uint64_t> calls;
+    for (const api::UsageRow& row : database.usage(manager::UsageQuery::By::worker))
+      calls[row.worker] = row.calls;
+    return calls;
+  };
+  using Calls = std::map<std::uint64_t, std::uint64_t>;
+  REQUIRE(accounts() == Calls{{13, 5}});
+  database.reopen();  // And by those that lent before the manager was restarted.
+  Batch replaced;
+  lease.lent = {{"b", "boot-b"}};
+  lease.workers_used = 3;
+  replaced.rows.leases = {lease};
+  replaced.usage = {used(15, 1, 2, 0, {"b", "boot-b"}), used(16, 1, 3, 0, {"heir", "boot-a"}),
+                    used(17, 1, 4, 0, {"a", "boot-a"}),  // There were three workers.
+                    used(13, 1, 6, 0, {"a", "boot-a"})};
+  REQUIRE(database.write(replaced).ok());
+  REQUIRE(accounts() == Calls{{13, 6}, {15, 2}, {16, 3}});
+  Batch stolen;  // Somebody else's account, told for a lease of one's own.
+  stolen.usage = {used(13, 2, 99)};
+  REQUIRE(database.write(stolen).ok());
+  REQUIRE(accounts() == Calls{{13, 6}, {15, 2}, {16, 3}});
+}
+
+TEST_CASE("the state of an older manager is taken over") {
+  Database database;
+  Batch batch;
+  batch.rows.leases = {ended_lease(1, "t")};
+  REQUIRE(database.write(batch).ok());
+  database.store.reset();
+  execute(database, "ALTER TABLE leases DROP COLUMN lent; PRAGMA user_version=1");
+  database.reopen();
+  batch.rows.leases.push_back(ended_lease(2, "t"));
+  batch.rows.leases[1].lent = {{"n", "boot"}};
+  batch.usage = {used(1, 1, 5, 0, {"anybody", ""}), used(2, 2, 6, 0, {"anybody", ""}), used(3, 2, 7)};
+  REQUIRE(database.write(batch).ok());
+  REQUIRE(database.usage(manager::UsageQuery::By::tenant).at(0).calls == 12);
+  database.reopen();
+  REQUIRE(database.store->load()->saved.leases.size() == 2);
 }
