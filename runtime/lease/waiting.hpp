@@ -13,7 +13,8 @@ namespace sublet::lease {
 
 /// The order of requests that wait for capacity. Replacements for lost workers come first: their lease has
 /// been granted already. Then tenants take turns, the one with the smallest claim first; within a tenant
-/// requests keep their order, so that small ones do not starve a large one before them. Thread safety: one
+/// requests keep their order, so that small ones do not starve a large one before them. When there are more
+/// than are tried at one change, the next change goes on with those that were not tried. Thread safety: one
 /// thread at a time.
 class Waiting {
  public:
@@ -37,6 +38,8 @@ class Waiting {
   };
   using Queue = std::set<std::uint64_t>;  // Numbers grow with time.
 
+  void serve_replacements(const std::function<bool(std::uint64_t)>& attempt, int misfits_max);
+
   [[nodiscard]] Queue& queue_of(const Entry& entry) {
     return entry.replacement ? replacements_ : tenants_[entry.tenant];
   }
@@ -44,6 +47,8 @@ class Waiting {
   std::map<std::uint64_t, Entry> waiting_;
   Queue replacements_;
   std::map<std::string, Queue> tenants_;
+  std::uint64_t replacement_tried_ = 0;  ///< The last one, while some wait behind it that were not.
+  std::set<std::string> tried_;          ///< Tenants, while some wait that were not.
 };
 
 }  // namespace sublet::lease

@@ -142,6 +142,83 @@ TEST_CASE("waiting requests: replacements, then tenants by claim, each tenant in
   }
 }
 
+TEST_CASE("when more wait than one change can try, later changes reach them all") {
+  lease::Waiting waiting;
+  const bool replacement = GENERATE(false, true);
+  std::map<std::string, double> claims{{"", 0}};
+  constexpr std::uint64_t count = 50;
+  for (std::uint64_t number = 1; number <= count; ++number) {
+    const std::string tenant = replacement ? "" : "t" + std::to_string(number);
+    claims[tenant] = static_cast<double>(number);
+    waiting.add(number, tenant, replacement, lease::Time(1h));
+  }
+  const int misfits_max = replacement ? 14 : 7;  // Replacements may use half of it.
+  const auto tries = [&] {
+    std::vector<std::uint64_t> numbers;
+    waiting.serve([&](const std::string& tenant) { return claims.at(tenant); },
+                  [&](std::uint64_t number) {
+                    numbers.push_back(number);
+                    return false;
+                  },
+                  misfits_max);
+    return numbers;
+  };
+  std::vector<std::uint64_t> all;
+  for (std::uint64_t first = 1; first + 7 <= count; first += 7) {
+    REQUIRE(tries().front() == first);
+  }
+  // The last of the round, and the first ones again.
+  REQUIRE(tries() == std::vector<std::uint64_t>{50, 1, 2, 3, 4, 5, 6});
+  REQUIRE(tries().front() == 7);
+  // What fits is found though all that have a smaller claim do not.
+  for (int changes = 0; waiting.size() == count; ++changes) {
+    REQUIRE(changes <= 8);
+    static_cast<void>(served(waiting, claims, {49}, misfits_max));
+  }
+  // One that comes is not behind all that were tried in vain.
+  REQUIRE(tries().size() == 7);
+  claims["new"] = 100;
+  waiting.add(count + 1, replacement ? "" : "new", replacement, lease::Time(1h));
+  for (int changes = 0; waiting.size() == count; ++changes) {
+    REQUIRE(changes <= 8);
+    static_cast<void>(served(waiting, claims, {count + 1}, misfits_max));
+  }
+}
+
+TEST_CASE("few that wait are always tried in order") {
+  lease::Waiting waiting;
+  const std::map<std::string, double> claims{{"a", 0.1}, {"b", 0.2}, {"c", 0.3}};
+  std::uint64_t number = 0;
+  for (const auto& [tenant, claim] : claims) waiting.add(++number, tenant, false, lease::Time(1h));
+  for (int i = 0; i < 3; ++i) {
+    std::vector<std::uint64_t> tried;
+    waiting.serve([&](const std::string& tenant) { return claims.at(tenant); },
+                  [&](std::uint64_t each) {
+                    tried.push_back(each);
+                    return false;
+                  },
+                  4);
+    REQUIRE(tried == std::vector<std::uint64_t>{1, 2, 3});
+  }
+}
+
+TEST_CASE("requests may go while others are served") {
+  lease::Waiting waiting;
+  for (std::uint64_t number = 1; number <= 4; ++number)
+    waiting.add(number, std::string(1, static_cast<char>('a' + number)), number == 4, lease::Time(1h));
+  std::vector<std::uint64_t> order;
+  waiting.serve([](const std::string&) { return 0; },
+                [&](std::uint64_t number) {
+                  order.push_back(number);
+                  if (number == 4) waiting.remove(1);  // Its client hears the answer and closes the others.
+                  if (number == 2) waiting.remove(3);
+                  return true;
+                },
+                100);
+  REQUIRE(order == std::vector<std::uint64_t>{4, 2});
+  REQUIRE(waiting.size() == 0);
+}
+
 TEST_CASE("a refusal says when there may be room, or that there never is") {
   Pool pool;
   const auto node = pool.add("a", 4);
