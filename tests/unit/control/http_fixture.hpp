@@ -72,6 +72,8 @@ class Server {
     };
     return {{"GET", "/echo", 0, echo},
             {"POST", "/echo", 1000, echo},
+            {"POST", "/wait", 1000, wait},
+            {"PUT", "/upload", 2 * limits::json_body_bytes_max, echo},
             {"GET", "/a/fixed/{c}", 0, echo},
             {"GET", "/a/{b}/{c}", 0, echo},
             {"GET", "/hold", 0, hold},

@@ -153,6 +153,37 @@ TEST_CASE("large requests under way are bounded together") {
   REQUIRE(client->request("POST", "/echo", std::string(600, 'x'), patience)->status == 200);
 }
 
+TEST_CASE("uploads leave an eighth of the room to small requests") {
+  constexpr std::size_t room = 8000;
+  Server server({.bodies_bytes_max = room});
+  const auto client = control::HttpClient::create(server.url()).value();
+  REQUIRE(client->request("PUT", "/upload", std::string(room / 8 * 7 + 1, 'x'), patience)->status == 503);
+  const FileDescriptor peer = connect_to(server.port);
+  send_all(peer, "PUT /upload HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: " +
+                     std::to_string(room / 8 * 7) + "\r\n\r\n");
+  REQUIRE_THAT(receive(peer, "\r\n\r\n"), Catch::StartsWith("HTTP/1.1 100"));
+  REQUIRE(client->request("PUT", "/upload", "x", patience)->status == 503);
+  REQUIRE(client->request("POST", "/echo", std::string(room / 8, 'x'), patience)->status == 200);
+  send_all(peer, std::string(room / 8 * 7, 'x'));
+  REQUIRE_THAT(receive(peer, "x"), Catch::StartsWith("HTTP/1.1 200"));
+  REQUIRE(client->request("PUT", "/upload", "x", patience)->status == 200);
+}
+
+TEST_CASE("a body in chunks takes as much of the room as it is large, once it is there") {
+  Server server({.bodies_bytes_max = 1500});
+  const FileDescriptor peer = connect_to(server.port);
+  send_all(peer, "POST /wait HTTP/1.1\r\nExpect: 100-continue\r\nTransfer-Encoding: chunked\r\n\r\n");
+  REQUIRE_THAT(receive(peer, "\r\n\r\n"), Catch::StartsWith("HTTP/1.1 100"));
+  const auto client = control::HttpClient::create(server.url()).value();
+  REQUIRE(client->request("POST", "/echo", std::string(500, 'x'), patience)->status == 200);
+  REQUIRE(client->request("POST", "/echo", std::string(501, 'x'), patience)->status == 503);
+  send_all(peer, "1\r\nx\r\n0\r\n\r\n");
+  server.wait_held();
+  REQUIRE(client->request("POST", "/echo", std::string(1000, 'x'), patience)->status == 200);
+  server.answer_held();
+  REQUIRE_THAT(receive(peer, "held"), Catch::StartsWith("HTTP/1.1 200"));
+}
+
 TEST_CASE("an answer may come later, and a peer that goes before is noticed") {
   Server server;
   {
