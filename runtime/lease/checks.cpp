@@ -77,6 +77,9 @@ Status check(const api::Heartbeat& said) {
   if (said.unchanged && !(said.ready.empty() && said.serving.empty())) {
     return wrong("a heartbeat that is unchanged lists no workers");
   }
+  for (const api::Heartbeat::Ended& ended : said.ended) {
+    if (ended.lease > number_max) return wrong("an ended worker names its lease, or 0");
+  }
   if (Status good = check(said.usage); !good) return good;
   std::vector<std::uint32_t> present;
   present.reserve(said.ready.size() + said.serving.size());
@@ -85,7 +88,7 @@ Status check(const api::Heartbeat& said) {
     present.push_back(worker.id);
   }
   for (const api::Heartbeat::Serving& serving : said.serving) {
-    if (serving.lease == 0) return wrong("a serving worker names its lease");
+    if (serving.lease == 0 || serving.lease > number_max) return wrong("a serving worker names its lease");
     present.push_back(serving.worker);
   }
   std::sort(present.begin(), present.end());

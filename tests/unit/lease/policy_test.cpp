@@ -326,4 +326,64 @@ TEST_CASE("usage that cannot be is refused") {
   REQUIRE_FALSE(said({1, 2, 3, 4, 4, 5}));
   REQUIRE_FALSE(said({1, 2, std::uint64_t{1} << 53, 4, 4, 5}));
   REQUIRE_FALSE(said({1, 2, 3, 3, UINT64_MAX, 5}));
+  REQUIRE_FALSE(said({1, 2, 3, 3, 4, UINT64_MAX}));
+  REQUIRE(said({(std::uint64_t{1} << 53) - 1, (std::uint64_t{1} << 53) - 1, 3, 3, 4, INT64_MAX}));
+  REQUIRE_FALSE(said({std::uint64_t{1} << 53, 2, 3, 3, 4, 5}));
+  REQUIRE_FALSE(said({1, std::uint64_t{1} << 53, 3, 3, 4, 5}));
+}
+
+TEST_CASE("leases that cannot be are refused, and a worker that nobody knows is ended, not believed") {
+  Pool pool;
+  const auto node = pool.add("a", 4);
+  pool.ready(node, {1, 2});
+  const auto lease = pool.grant(1)->lease;
+  const auto refused = [&](const api::Heartbeat& said) {
+    const Result<bool> heard = pool.table.heartbeat(node, said, pool.now);
+    return !heard && heard.error().code() == Errc::invalid_argument;
+  };
+  for (const std::uint64_t number : {std::uint64_t{1} << 53, std::uint64_t{UINT64_MAX}}) {
+    CHECK(refused({.serving = {{1, number}}}));
+    CHECK(refused({.ended = {{1, number, "crashed"}}}));
+  }
+  CHECK(refused({.serving = {{1, 0}}}));
+  CHECK(refused({.serving = {{1, lease}, {1, lease}}}));
+  CHECK(refused({.ready = {Pool::worker(1)}, .serving = {{1, lease}}}));
+  CHECK(refused({.ready = {Pool::worker(UINT32_MAX), Pool::worker(UINT32_MAX)}}));
+  CHECK(refused({.unchanged = true, .serving = {{1, lease}}}));
+  REQUIRE(pool.node(node).workers_ready == 1);  // Nothing of it was taken.
+  pool.hear(node, {2}, {{1, lease}, {77, lease}, {78, lease + 1}, {UINT32_MAX, 1}});
+  REQUIRE(pool.node(node).workers_serving == 1);
+  REQUIRE(pool.table.lease(lease)->workers.size() == 1);
+  std::vector<std::string> told;
+  for (const api::Command& command : pool.commands(node))
+    told.push_back(command.kind + " " + std::to_string(command.lease) + " " + std::to_string(command.worker));
+  const std::string active = std::to_string(lease);
+  REQUIRE(told == std::vector<std::string>{"end_worker " + active + " 77",
+                                           "end_lease " + std::to_string(lease + 1) + " 0", "end_lease 1 0"});
+}
+
+TEST_CASE("a lease's rows name the nodes that lent to it, each once") {
+  Pool pool;
+  const auto a = pool.add("a", 4);
+  const auto b = pool.add("b", 1);
+  pool.ready(a, {1, 2, 3, 4});
+  pool.ready(b, {1});
+  const auto lent = [&] {
+    std::vector<std::string> names;
+    for (const lease::LeaseRow& row : pool.table.take_rows().leases) {
+      for (const lease::Lender& lender : row.lent) names.push_back(lender.name + " " + lender.machine);
+    }
+    return names;
+  };
+  using Names = std::vector<std::string>;
+  const auto id = pool.grant(2)->lease;
+  REQUIRE(lent() == Names{"a boot"});
+  REQUIRE(pool.table.renew(id, 10'000, pool.now).ok());
+  REQUIRE(lent().empty());
+  REQUIRE(pool.table.replace(id, a, 1, pool.now)->workers.at(0).node == a);
+  REQUIRE(lent().empty());
+  REQUIRE(pool.table.set_cordoned(a, true, pool.now).ok());
+  REQUIRE(pool.table.replace(id, a, 2, pool.now)->workers.at(0).node == b);
+  REQUIRE(pool.table.end(id, "released", pool.now).ok());
+  REQUIRE(lent() == Names{"b boot"});
 }

@@ -204,6 +204,52 @@ TEST_CASE("after a sync that failed nothing is promised until the manager is sta
   REQUIRE(successor.deploy("h", "library").status == 201);
 }
 
+TEST_CASE("numbers that no node can mean are refused by name, and those of others are not believed") {
+  const State state;
+  Manager manager(state.path);
+  const auto node = manager.add_node("honest");
+  const auto other = manager.add_node("other");
+  REQUIRE(manager.deploy("f", "library").status == 201);
+  REQUIRE(manager.hear(node, {.ready = {worker(1)}}) == 200);
+  const auto grant =
+      api::from_json<api::LeaseGrant>(manager.ask("POST", "/v1/leases", R"({"function":"f"})").body);
+  const std::string path = "/v1/nodes/" + std::to_string(other) + "/heartbeat";
+  const auto usage = [](const std::string& id, const std::string& lease, const std::string& calls,
+                        const std::string& time) {
+    return R"({"usage":[{"id":)" + id + R"(,"lease":)" + lease + R"(,"calls_started":)" + calls +
+           R"(,"calls":)" + calls + R"(,"execution_ns":)" + time + R"(,"hot_ns":)" + time + "}]}";
+  };
+  const auto ready = [](const std::string& id, const std::string& function) {
+    return R"({"ready":[{"id":)" + id + R"(,"endpoints":{"tcp":"127.0.0.1:1"},"function":)" + function +
+           "}]}";
+  };
+  std::vector<std::string> bodies;
+  for (const char* number : {"0", "9007199254740992", "18446744073709551615", "18446744073709551616", "-1",
+                             "1.5", "1e3", "null", "\"1\"", "[1]"}) {
+    bodies.push_back(usage(number, "1", "1", "1"));
+    bodies.push_back(usage("1", number, "1", "1"));
+    bodies.push_back(R"({"serving":[{"worker":1,"lease":)" + std::string(number) + "}]}");
+    if (number == std::string("0")) continue;
+    bodies.push_back(usage("1", "1", number, "1"));
+    bodies.push_back(R"({"ended":[{"worker":1,"reason":"crashed","lease":)" + std::string(number) + "}]}");
+    bodies.push_back(ready(number, "0"));
+    bodies.push_back(ready("1", number));
+  }
+  for (const char* number : {"9223372036854775808", "18446744073709551616", "-1"})
+    bodies.push_back(usage("1", "1", "1", number));
+  for (const std::string& body : bodies) {
+    INFO(body);
+    const control::HttpAnswer answer = manager.ask("POST", path, body);
+    CHECK(answer.status == 400);
+    CHECK(api::from_json<api::ErrorBody>(answer.body)->error == "invalid_argument");
+  }
+  api::Heartbeat claim{.usage = {{5, grant->lease, 9, 9, 9, 9}}};
+  REQUIRE(manager.hear(other, claim) == 200);
+  REQUIRE(manager.get<api::Usage>("/v1/usage?by=worker").rows.empty());
+  REQUIRE(manager.hear(node, claim) == 200);
+  REQUIRE(manager.get<api::Usage>("/v1/usage?by=worker").rows.at(0).calls == 9);
+}
+
 TEST_CASE("a request that an answer lets in finds the queue of those that wait in order") {
   const State state;
   Manager manager(state.path);
