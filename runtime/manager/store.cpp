@@ -231,6 +231,8 @@ Result<std::unique_ptr<Store>> Store::open(const std::filesystem::path& file) {
       std::to_string(-limits::database_cache_kib) +
       "; PRAGMA journal_size_limit=" + std::to_string(limits::database_log_bytes);
   if (Status set = sqlite::execute(raw, settings); !set) return set.error();
+  // After a sync that failed the system may show a log that the disk lacks parts of: nothing new rests on it.
+  if (Status copied = sqlite::execute(raw, "PRAGMA wal_checkpoint(TRUNCATE)"); !copied) return copied.error();
   Result<std::unique_ptr<Writer>> writer = Writer::create(raw);
   if (!writer) return writer.error();
   impl->writer = *std::move(writer);

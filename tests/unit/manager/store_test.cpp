@@ -312,6 +312,19 @@ TEST_CASE("a lease is accounted for by nodes that lent to it, and as often as it
   REQUIRE(accounts() == Calls{{13, 6}, {15, 2}, {16, 3}});
 }
 
+TEST_CASE("a store that is opened keeps nothing in a log that was written before") {
+  Database database;
+  REQUIRE(database.write({.functions = {{5, "f", "1", std::string(64, 'a'), 1}}}).ok());
+  const auto killed = database.state->path() / "killed";
+  std::filesystem::create_directory(killed);
+  for (const char* name : {"sublet.db", "sublet.db-wal"})
+    std::filesystem::copy(database.state->path() / name, killed / name);
+  REQUIRE(std::filesystem::file_size(killed / "sublet.db-wal") > 0);
+  const auto store = Store::open(killed / "sublet.db").value();
+  REQUIRE(std::filesystem::file_size(killed / "sublet.db-wal") == 0);
+  REQUIRE(store->load()->functions.size() == 1);
+}
+
 TEST_CASE("the state of an older manager is taken over") {
   Database database;
   Batch batch;
