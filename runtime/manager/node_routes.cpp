@@ -1,3 +1,4 @@
+#include <set>
 #include <span>
 
 #include "runtime/base/digest.hpp"
@@ -44,6 +45,7 @@ void Service::heartbeat(const Request& request, const Responder& responder) {
   if (!said) return responder.send(said.error());
   const Result<bool> resend = table_.heartbeat(*id, *said, now());
   if (!resend) return responder.send(resend.error());
+  drop_unknown(*id, *said);
   control::HttpReply reply{.body = api::to_json(api::HeartbeatAnswer{lease::to_ms(now()), *resend})};
   // The node forgets what it has accounted for once it is answered.
   if (said->usage.empty() && said->ended.empty()) return responder.send(std::move(reply));
@@ -52,6 +54,15 @@ void Service::heartbeat(const Request& request, const Responder& responder) {
   for (const api::WorkerUsage& used : said->usage)
     pending_.usage.push_back({{from.name, from.machine}, used});
   promise_soon(responder, std::move(reply));
+}
+
+/// A manager that was started again knows no command that its predecessor had not delivered.
+void Service::drop_unknown(lease::NodeId node, const api::Heartbeat& said) {
+  std::set<std::uint32_t> unknown;
+  for (const api::WorkerInfo& worker : said.ready) {
+    if (worker.function != 0 && !functions_->info(worker.function)) unknown.insert(worker.function);
+  }
+  for (const std::uint32_t function : unknown) table_.announce_function_to(node, "drop_function", function);
 }
 
 void Service::commands(const Request& request, const Responder& responder) {

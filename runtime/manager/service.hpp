@@ -95,6 +95,7 @@ class Service {
 
   void register_node(const Request& request, const Responder& responder);
   void heartbeat(const Request& request, const Responder& responder);
+  void drop_unknown(lease::NodeId node, const api::Heartbeat& said);
   void commands(const Request& request, const Responder& responder);
   void remove_node(const Request& request, const Responder& responder);
   void list_nodes(const Request& request, const Responder& responder);

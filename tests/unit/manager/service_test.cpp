@@ -23,8 +23,8 @@ std::string status_of(const FileDescriptor& peer) {
   return receive(peer, "\r\n").substr(0, 12);
 }
 
-api::WorkerInfo worker(std::uint32_t id) {
-  return {id, {{"tcp", "127.0.0.1:1"}}, 0};
+api::WorkerInfo worker(std::uint32_t id, std::uint32_t function = 0) {
+  return {id, {{"tcp", "127.0.0.1:1"}}, function};
 }
 
 /// Until the manager says that it is ready, while time passes.
@@ -88,6 +88,24 @@ TEST_CASE("a removed function is whole until its removal is written") {
   }
   Manager successor(state.killed);
   REQUIRE(successor.ask("GET", "/v1/functions/by-id/1").body == "library");
+}
+
+TEST_CASE("a node that has missed a removal drops the function when it says that a worker has it") {
+  const State state;
+  std::uint64_t node = 0;
+  {
+    Manager manager(state.path);
+    node = manager.add_node();
+    REQUIRE(manager.deploy("f", "library").status == 201);
+    REQUIRE(manager.deploy("g", "other").status == 201);
+    REQUIRE(manager.ask("DELETE", "/v1/functions/f/1").status == 204);
+  }
+  Manager successor(state.path);
+  REQUIRE(successor.hear(node, {.ready = {worker(1, 1), worker(2, 1), worker(3, 2), worker(4)}}) == 200);
+  const std::string commands = receive(send(successor, commands_of(node)), "}]}");
+  REQUIRE_THAT(commands, Catch::Contains(R"("commands":[{"sequence":)") &&
+                             Catch::Contains(R"("kind":"drop_function","lease":0,"function":1)"));
+  REQUIRE(commands.find("sequence") == commands.rfind("sequence"));
 }
 
 TEST_CASE("a deployment that cannot be written leaves nothing") {
