@@ -49,25 +49,26 @@ void check_choice(const std::string& what, const std::string& value, std::string
   throw Usage(what + " is one of " + list + ", not '" + value + "'" + suggestion(value, known));
 }
 
-/// "--" and the option's name when one of `words` is an option that the command does not have.
-void refuse_unknown(const std::vector<Option>& options, const std::vector<std::string>& words) {
+/// Refuses options that the command does not have, and values that are missing; -h becomes --help.
+void check_options(const std::vector<Option>& options, std::vector<std::string>& words) {
   std::vector<std::string> known;
   known.reserve(options.size());
   for (const Option& option : options) known.push_back(dashed(option.name));
   for (std::size_t at = 0; at < words.size() && words[at] != "--"; ++at) {
+    if (words[at] == "-h") words[at] = "--help";
     const std::string name = words[at].substr(0, words[at].find('='));
-    if (!name.starts_with("--")) continue;
+    if (name.size() < 2 || name.front() != '-') continue;
     const auto option = std::find(known.begin(), known.end(), name);
     if (option == known.end()) throw Usage("there is no option " + name + suggestion(name, known));
-    const bool takes_next =
-        !options[static_cast<std::size_t>(option - known.begin())].argument.empty() && name == words[at];
-    if (takes_next) ++at;
+    const std::string_view argument = options[static_cast<std::size_t>(option - known.begin())].argument;
+    if (argument.empty() || name != words[at]) continue;
+    if (++at == words.size()) throw Usage(name + " needs " + std::string(argument));
   }
 }
 
-/// Lines of at most 100 columns, the later ones indented.
+/// Lines of at most 80 columns, the later ones indented.
 std::string wrapped(std::string_view text, std::size_t indent) {
-  constexpr std::size_t columns = 100;
+  constexpr std::size_t columns = 80;
   std::string out;
   std::size_t column = indent;
   for (const std::string& word : split(text)) {
@@ -101,9 +102,9 @@ std::string option_lines(std::span<const Option> options) {
 
 }  // namespace
 
-Arguments Arguments::parse(const Command& command, const std::vector<std::string>& words) {
+Arguments Arguments::parse(const Command& command, std::vector<std::string> words) {
   const std::vector<Option> known = options_of(command);
-  refuse_unknown(known, words);
+  check_options(known, words);
   cxxopts::Options options("sublet " + std::string(command.name));
   for (const Option& option : known) {
     const auto value = option.argument.empty()

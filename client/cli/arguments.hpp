@@ -17,7 +17,7 @@ namespace sublet::cli {
 class Arguments {
  public:
   /// @param words  What follows the command's name.
-  [[nodiscard]] static Arguments parse(const Command& command, const std::vector<std::string>& words);
+  [[nodiscard]] static Arguments parse(const Command& command, std::vector<std::string> words);
 
   /// A flag, or an option with a value, that was given.
   [[nodiscard]] bool has(std::string_view option) const;

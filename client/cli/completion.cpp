@@ -269,6 +269,7 @@ std::string fish_script() {
 }
 
 int completion(const Arguments& given) {
+  if (given.json()) throw Usage("a script for a shell is no JSON: leave --json out");
   const std::string& shell = given.operands()[0];
   std::cout << (shell == "bash" ? bash_script() : shell == "zsh" ? zsh_script() : fish_script());
   return exit_ok;

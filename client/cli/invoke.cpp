@@ -79,6 +79,17 @@ std::string read_input(const std::string& path) {
   return read_all(file);
 }
 
+/// Before the calls, whose output would be lost.
+void check_output(const std::string& path) {
+  if (path.empty() || path == "-") return;
+  std::error_code unknown;
+  if (std::filesystem::is_directory(path, unknown))
+    throw std::runtime_error(path + " is a folder; name a file in it");
+  const std::filesystem::path folder = std::filesystem::path(path).parent_path();
+  if (!folder.empty() && !std::filesystem::is_directory(folder, unknown))
+    throw std::runtime_error("cannot write " + path + ": there is no folder " + folder.string());
+}
+
 void write_output(const std::string& path, const std::string& bytes) {
   if (path.empty()) return;
   if (path == "-") {
@@ -125,7 +136,8 @@ std::uint32_t slots_for(const Job& job) {
 }
 
 Lease acquire(const Job& job, std::size_t input_bytes) {
-  (void)Manager(job.manager).get("/readyz");
+  Manager manager(job.manager);
+  (void)manager.get("/readyz");
   const Progress progress([&](SteadyClock::duration passed) {
     return "waiting for " + std::to_string(job.workers) +
            (job.workers == 1 ? " worker of " : " workers of ") + job.function + ", " + in_time(passed) +
@@ -133,16 +145,18 @@ Lease acquire(const Job& job, std::size_t input_bytes) {
   });
   Site site = Site::connect(job.manager, {.tenant = job.tenant}).value();
   const std::size_t arena = input_bytes + (job.output_bytes + 64) * job.concurrency + 4096;
-  return site
-      .lease({.function = job.function,
-              .workers = job.workers,
-              .cores = job.cores,
-              .memory_bytes = job.memory_bytes,
-              .wait = job.wait,
-              .transports = job.transports,
-              .in_flight = slots_for(job),
-              .arena_bytes = arena})
-      .value();
+  Result<Lease> lease = site.lease({.function = job.function,
+                                    .workers = job.workers,
+                                    .cores = job.cores,
+                                    .memory_bytes = job.memory_bytes,
+                                    .wait = job.wait,
+                                    .transports = job.transports,
+                                    .in_flight = slots_for(job),
+                                    .arena_bytes = arena});
+  if (!lease && lease.error().code() == Errc::not_found) manager.throw_no_function(job.function);
+  // Throws when it is the manager that has gone meanwhile.
+  if (!lease && lease.error().code() == Errc::unavailable) (void)manager.get("/healthz");
+  return std::move(lease).value();
 }
 
 /// Takes the lane's result: the output's size, or nothing when the call failed.
@@ -189,6 +203,11 @@ Measured run(const Job& job, Lease& lease, const Buffer& input, std::string& las
       if (!oldest.future) continue;
       static_cast<void>(collect(oldest, measured));
       submitted = lease.submit(input, lane.output, job.call);
+    }
+    if (!submitted && submitted.error().code() == Errc::invalid_argument) {
+      throw Exception(Error(Errc::invalid_argument, "--entry: " + job.function + " has no entry " +
+                                                        std::to_string(job.call.entry) +
+                                                        "; a module counts its own from 0"));
     }
     lane.future = std::move(submitted).value();
   }
@@ -254,6 +273,7 @@ void print_json(const Job& job, const Lease& lease, const Measured& measured, st
 
 int invoke(const Arguments& given) {
   const Job job = job_of(given);
+  check_output(job.output);
   const std::string bytes = read_input(job.input);
   Lease lease = acquire(job, bytes.size());
   const Interrupt interrupt(interrupted_text);

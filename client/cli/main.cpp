@@ -50,13 +50,19 @@ int run(const Command& command, const std::vector<std::string>& words) {
   return exit_ok;
 }
 
+const Command& command_named(const std::string& name) {
+  if (const Command* const command = find_command(name)) return *command;
+  std::vector<std::string> known;
+  for (const Command& command : commands()) known.emplace_back(command.name);
+  throw Usage("there is no command '" + name + "'" + suggestion(name, known));
+}
+
 int run(const std::vector<std::string>& words) {
   if (words.empty()) throw Usage("a command is missing");
   const std::string& first = words.front();
   const std::vector<std::string> rest(words.begin() + 1, words.end());
   if (first == "--help" || first == "-h" || first == "help") {
-    const Command* const about = rest.empty() ? nullptr : find_command(rest.front());
-    std::cout << (about != nullptr ? help_text(*about) : help_text());
+    std::cout << (rest.empty() ? help_text() : help_text(command_named(rest.front())));
     return exit_ok;
   }
   if (first == "--version") {
@@ -65,11 +71,8 @@ int run(const std::vector<std::string>& words) {
   }
   if (first == "--print-man") return print_man();
   if (first == "--print-names") return print_names(rest);
-  if (const Command* const command = find_command(first)) return run(*command, rest);
   if (first.starts_with('-')) throw Usage("the command comes before its options, such as " + first);
-  std::vector<std::string> known;
-  for (const Command& command : commands()) known.emplace_back(command.name);
-  throw Usage("there is no command '" + first + "'" + suggestion(first, known));
+  return run(command_named(first), rest);
 }
 
 /// Turns what goes wrong into a message and an exit code.

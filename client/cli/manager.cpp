@@ -83,6 +83,15 @@ api::NodeInfo Manager::order(const api::NodeInfo& node, const std::string& order
   }
 }
 
+void Manager::throw_no_function(const std::string& named) {
+  std::vector<std::string> known;
+  for (const api::FunctionInfo& function : read<api::Functions>("/v1/functions").functions)
+    known.push_back(function.name + "@" + function.version);
+  const std::string meant = suggestion(named, known);
+  throw Exception(Error(Errc::not_found, "no function " + named + " is deployed" +
+                                             (meant.empty() ? "; `sublet functions` lists them" : meant)));
+}
+
 std::uint64_t Manager::time_ms() {
   const Result<api::Health> health = api::from_json<api::Health>(get("/healthz"));
   return health ? health->time_ms : unix_time_ms();

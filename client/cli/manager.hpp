@@ -55,6 +55,9 @@ class Manager {
   /// POST /v1/nodes/{id}/`order`.
   api::NodeInfo order(const api::NodeInfo& node, const std::string& order);
 
+  /// @throws Exception not_found, with the function that was probably meant instead of `named`.
+  [[noreturn]] void throw_no_function(const std::string& named);
+
   /// The manager's clock, for ages; an older manager's is taken to be this machine's.
   [[nodiscard]] std::uint64_t time_ms();
   [[nodiscard]] const std::string& url() const noexcept { return url_; }

@@ -117,7 +117,12 @@ int remove_functions(const Arguments& given) {
   for (const std::string& function : given.operands()) {
     const auto [name, version] = parse_function(function);
     const std::string path = "/v1/functions/" + client::escape(name) + "/" + client::escape(version);
-    removed.functions.push_back(manager.read<api::FunctionInfo>(path));
+    try {
+      removed.functions.push_back(manager.read<api::FunctionInfo>(path));
+    } catch (const Exception& error) {
+      if (error.code() == Errc::not_found) manager.throw_no_function(function);
+      throw;
+    }
     manager.remove(path);
     if (!given.json()) std::cout << "removed " << name << '@' << version << '\n';
   }

@@ -13,6 +13,7 @@ import subprocess
 import tempfile
 import time
 import unittest
+import urllib.request
 
 from sublet_site import BIN, FUNCTIONS, PATIENCE_S, SPIN, Site, number, wait_until
 
@@ -157,6 +158,25 @@ class DescriptionTest(unittest.TestCase):
                                    capture_output=True, timeout=PATIENCE_S, check=False)
             self.assertEqual(found.stdout, "")
 
+    def test_help_is_found_and_fits_a_terminal(self):
+        self.assertEqual(run("nodes", "-h").stdout, run("nodes", "--help").stdout)
+        self.assertEqual(run("help", "nodes").stdout, run("nodes", "--help").stdout)
+        self.assertEqual(run("-h").stdout, run("help").stdout)
+        for arguments in ((), *((command,) for command in self.commands)):
+            for line in run("help", *arguments).stdout.splitlines():
+                self.assertLessEqual(len(line), 80, line)
+
+    def test_a_wrong_word_is_named(self):
+        for arguments, said in ((("help", "node"), "no command 'node'; did you mean 'nodes'?"),
+                                (("nodes", "-x"), "there is no option -x"),
+                                (("nodes", "--manager"), "--manager needs URL"),
+                                (("invoke", "a@1", "--repeat"), "--repeat needs N"),
+                                (("completion", "bash", "--json"), "leave --json out")):
+            with self.subTest(arguments=arguments):
+                done = run(*arguments)
+                self.assertEqual(done.returncode, 2)
+                self.assertIn(said, done.stderr + done.stdout)
+
     def test_the_doctor_tells_what_fails_and_what_to_do(self):
         done = run("doctor", "--json", "--manager", "http://127.0.0.1:1")
         checks = {check["check"]: check for check in json.loads(done.stdout)["checks"]}
@@ -210,6 +230,18 @@ class SiteTest(unittest.TestCase):
                 self.assertEqual((done.returncode, done.stderr), (code, ""), done)
                 document = json.loads(done.stdout)
                 self.assertEqual("error" in document and "message" in document, code != 0)
+
+    def test_what_is_not_there_is_named_before_any_call(self):
+        for arguments, code, said in (
+                (("invoke", "prone@1"), 4, "no function prone@1 is deployed; did you mean 'probe@1'?"),
+                (("invoke", "other"), 4, "no function other is deployed; `sublet functions` lists them"),
+                (("remove", "probe@2"), 4, "no function probe@2 is deployed; did you mean 'probe@1'?"),
+                (("invoke", "probe@1", "--entry", "99"), 1, "--entry: probe@1 has no entry 99"),
+                (("invoke", "probe@1", "--output", "/nonexistent/file"), 1, "there is no folder /nonexistent"),
+                (("invoke", "probe@1", "--output", "/tmp"), 1, "/tmp is a folder; name a file in it")):
+            with self.subTest(arguments=arguments):
+                done = self.sublet(*arguments)
+                self.assertEqual((done.returncode, said in done.stderr), (code, True), done)
 
     def test_a_closed_or_full_output_is_told(self):
         with open("/dev/full", "w", encoding="ascii") as full:
@@ -342,15 +374,27 @@ class SiteTest(unittest.TestCase):
         terminal.expect("q ends")
         subprocess.run(["stty", "rows", "12", "cols", "40"], stdin=terminal.descriptor, check=True)
         terminal.seen = ""
-        terminal.read_until(lambda seen: "\x1b[H" in seen and seen.rindex("q ends") > seen.rindex("\x1b[H")
-                            if "q ends" in seen else False, "it draws for the new size without waiting")
-        last = terminal.seen[terminal.seen.rindex("\x1b[H"):]
-        self.assertEqual(last.count("\r\n"), 11)
-        for line in re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", last).split("\r\n"):
-            self.assertLessEqual(len(line), 40, line)
+
+        def fits(seen):  # stty sets rows and columns one after the other: there may be a frame between.
+            last = seen[seen.rindex("\x1b[H"):] if "\x1b[H" in seen else ""
+            lines = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", last).split("\r\n")
+            return "q ends" in last and len(lines) == 12 and max(map(len, lines)) <= 40
+
+        terminal.read_until(fits, "it draws for the new size without waiting")
         os.kill(terminal.pid, signal.SIGTERM)
         self.assertEqual(terminal.end(), 0)
         self.assertIn("\x1b[?1049l", terminal.seen)
+
+    def test_a_manager_that_goes_while_a_call_waits_for_workers_is_told_as_such(self):
+        site = Site()
+        self.addCleanup(site.close)
+        site.deploy_probe()
+        call = subprocess.Popen([SUBLET, "invoke", "probe@1", "--wait", "60"], env=site.env, stderr=subprocess.PIPE, text=True)
+        metrics = f"{site.url}/metrics"
+        wait_until(lambda: "sublet_lease_waiters 1" in urllib.request.urlopen(metrics).read().decode(), "it waits")
+        site.manager.kill()
+        _, said = call.communicate(timeout=PATIENCE_S)
+        self.assertEqual((call.returncode, "is sublet-manager running at" in said), (3, True), said)
 
     def test_top_goes_on_when_the_manager_is_away(self):
         site = Site()
@@ -369,6 +413,7 @@ class SiteTest(unittest.TestCase):
             site.close()
 
     def test_one_look_where_there_is_no_terminal(self):
+        wait_until(lambda: self.site.node("node7")["cores_leased"] == 0, "the leases of before have gone")
         done = self.sublet("top")
         self.assertEqual(done.returncode, 0)
         self.assertRegex(done.stdout, r"nodes: 1 up +cores leased: 0 of 2")
