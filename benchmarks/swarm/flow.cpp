@@ -9,6 +9,7 @@
 #include <array>
 #include <cerrno>
 #include <charconv>
+#include <cstring>
 #include <optional>
 #include <stdexcept>
 
@@ -17,6 +18,9 @@ namespace {
 
 constexpr std::size_t read_bytes = 256 * 1024;
 constexpr std::string_view header_end = "\r\n\r\n";
+constexpr std::uint32_t loopback_net = 127U << 24;
+constexpr std::uint32_t net_mask = 255U << 24;
+constexpr std::uint32_t peers_begin = 1U << 16;  // 127.1.0.0: not what others use.
 constexpr std::string_view length_key = "Content-Length: ";
 
 struct Answer {
@@ -56,11 +60,25 @@ Target Target::parse(const std::string& url) {
   return target;
 }
 
+void Flow::take_address() const {
+  in_addr to{};
+  inet_pton(AF_INET, target_.host.c_str(), &to);
+  if (peer_ == 0 || (ntohl(to.s_addr) & net_mask) != loopback_net) return;
+  const int yes = 1;
+  setsockopt(socket_.get(), IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &yes, sizeof(yes));
+  sockaddr_in from{};
+  from.sin_family = AF_INET;
+  from.sin_addr.s_addr = htonl(loopback_net + peers_begin + peer_);
+  if (bind(socket_.get(), reinterpret_cast<const sockaddr*>(&from), sizeof(from)) != 0)
+    throw std::runtime_error(std::string("bind to an address of 127.0.0.0/8: ") + std::strerror(errno));
+}
+
 bool Flow::open() {
   socket_.reset(socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
   if (!socket_.valid()) throw std::runtime_error("out of sockets: raise the limit of open files (ulimit -n)");
   const int yes = 1;
   setsockopt(socket_.get(), IPPROTO_TCP, TCP_NODELAY, &yes, sizeof(yes));
+  take_address();
   sockaddr_in address{};
   address.sin_family = AF_INET;
   address.sin_port = htons(target_.port);

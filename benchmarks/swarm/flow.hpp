@@ -36,7 +36,10 @@ class Flow : public Watcher {
   };
 
   /// All three must outlive this.
-  Flow(Loop& loop, const Target& target, Owner& owner) : loop_(loop), target_(target), owner_(owner) {}
+  /// @param peer With a target on loopback: connects from an address of this one's own, as a machine does.
+  ///             Thousands of connections from one address spend their time on the search for a free port.
+  Flow(Loop& loop, const Target& target, Owner& owner, std::uint32_t peer = 0)
+      : loop_(loop), target_(target), owner_(owner), peer_(peer) {}
 
   /// on_reply or on_lost follows, never within this call. None may be under way.
   void send(std::string_view request);
@@ -50,6 +53,7 @@ class Flow : public Watcher {
 
  private:
   [[nodiscard]] bool open();
+  void take_address() const;
   void flush();
   void take(std::string_view bytes);
   void lose();
@@ -58,6 +62,7 @@ class Flow : public Watcher {
   Loop& loop_;
   const Target& target_;
   Owner& owner_;
+  std::uint32_t peer_;
   FileDescriptor socket_;
   std::string out_;      // What the socket has not taken yet.
   std::string pending_;  // Part of an answer.

@@ -11,30 +11,26 @@ using std::chrono::milliseconds;
 
 // As the agent's.
 constexpr milliseconds back_off_first{50};
-constexpr milliseconds back_off_max{5'000};
 constexpr std::uint64_t memory_bytes = std::uint64_t{1} << 38;
 constexpr unsigned not_found = 404;
-
-std::string number(std::uint64_t value) {
-  return std::to_string(value);
-}
 
 }  // namespace
 
 SimNode::SimNode(Loop& loop, const Target& target, const NodeShape& shape, NodeCounts& counts,
-                 std::string name, std::uint32_t seed)
+                 std::uint32_t number)
     : loop_(loop),
       shape_(shape),
       counts_(counts),
-      name_(std::move(name)),
-      random_(seed + 1),
-      reports_(loop, target, *this),
-      commands_(loop, target, *this) {
+      name_("sim" + std::to_string(number)),
+      random_(number + 1),
+      reports_(loop, target, *this, number + 1),
+      commands_(loop, target, *this, number + 1) {
   refill();
 }
 
 SteadyClock::duration SimNode::back_off(int failures) {
-  const milliseconds full = std::min(back_off_max, back_off_first * (1 << std::min(failures, 7)));
+  const milliseconds full =
+      std::min(limits::agent_back_off_max, back_off_first * (1 << std::min(failures, 7)));
   return milliseconds(
       std::uniform_int_distribution<milliseconds::rep>(full.count() / 2, full.count())(random_));
 }
@@ -76,7 +72,7 @@ void SimNode::report() {
   telling_ = changed_;
   changed_ = false;
   ++counts_.heartbeats;
-  reports_.send(http_request("POST /v1/nodes/" + number(id_) + "/heartbeat",
+  reports_.send(http_request("POST /v1/nodes/" + std::to_string(id_) + "/heartbeat",
                              said_all_ ? heartbeat() : std::string(R"({"unchanged":true})")));
 }
 
@@ -93,29 +89,29 @@ std::string SimNode::heartbeat() const {
   const auto open = [&text] { text += text.back() == '[' ? "{" : ",{"; };
   for (const std::uint32_t worker : ready_) {
     open();
-    text.append(R"("id":)").append(number(worker));
+    text.append(R"("id":)").append(std::to_string(worker));
     text.append(R"(,"endpoints":{"shm":"/run/sublet/w.sock","tcp":"127.0.0.1:4711"},"function":0})");
   }
   text.append(R"(],"serving":[)");
   for (const auto& [worker, lease] : serving_) {
     open();
     text.append(R"("worker":)")
-        .append(number(worker))
+        .append(std::to_string(worker))
         .append(R"(,"lease":)")
-        .append(number(lease))
+        .append(std::to_string(lease))
         .append("}");
   }
   text.append(R"(],"ended":[)");
   for (const api::Heartbeat::Ended& ended : ended_) {
     open();
-    text.append(R"("worker":)").append(number(ended.worker)).append(R"(,"lease":)");
-    text.append(number(ended.lease)).append(R"(,"reason":")").append(ended.reason).append("\"}");
+    text.append(R"("worker":)").append(std::to_string(ended.worker)).append(R"(,"lease":)");
+    text.append(std::to_string(ended.lease)).append(R"(,"reason":")").append(ended.reason).append("\"}");
   }
   text.append(R"(],"draining":false,"usage":[)");
   for (const api::Heartbeat::Ended& ended : ended_) {
     open();
-    text.append(R"("id":)").append(number(usage_id(ended.worker))).append(R"(,"lease":)");
-    text.append(number(ended.lease));
+    text.append(R"("id":)").append(std::to_string(usage_id(ended.worker))).append(R"(,"lease":)");
+    text.append(std::to_string(ended.lease));
     text.append(R"(,"calls_started":1,"calls":1,"execution_ns":1000,"hot_ns":200000})");
   }
   text.append("]}");
@@ -124,7 +120,8 @@ std::string SimNode::heartbeat() const {
 
 void SimNode::poll_commands() {
   if (commands_.busy() || id_ == 0) return;
-  commands_.send(http_request("GET /v1/nodes/" + number(id_) + "/commands?after=" + number(seen_)));
+  commands_.send(
+      http_request("GET /v1/nodes/" + std::to_string(id_) + "/commands?after=" + std::to_string(seen_)));
 }
 
 void SimNode::on_reply(Flow& flow, unsigned status, std::string_view body) {

@@ -37,8 +37,8 @@ struct NodeCounts {
 /// and ends and replaces the workers of leases that end. Comes back by itself when the manager was away.
 class SimNode : private Flow::Owner {
  public:
-  SimNode(Loop& loop, const Target& target, const NodeShape& shape, NodeCounts& counts, std::string name,
-          std::uint32_t seed);
+  /// @param number Of the swarm's nodes: its name, its address and its chances follow from it.
+  SimNode(Loop& loop, const Target& target, const NodeShape& shape, NodeCounts& counts, std::uint32_t number);
 
   void start();
   /// The client of `lease` has come to `worker`.

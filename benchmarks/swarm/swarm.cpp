@@ -33,7 +33,7 @@ Swarm::Swarm(Loop& loop, const Target& target, const NodeShape& shape, std::uint
                              ": raise it (ulimit -Hn) or take fewer --nodes");
   }
   for (std::uint32_t i = 0; i < nodes; ++i) {
-    nodes_.emplace_back(loop_, target, shape_, counts_, "sim" + std::to_string(i), i);
+    nodes_.emplace_back(loop_, target, shape_, counts_, i);
   }
 }
 
