@@ -28,6 +28,13 @@ void check_range(const char* option, std::uint64_t value, std::uint64_t low, std
                ", not " + std::to_string(value));
 }
 
+void check_one_of(const char* option, const std::string& value, const std::vector<std::string>& allowed) {
+  if (std::find(allowed.begin(), allowed.end(), value) != allowed.end()) return;
+  std::string names;
+  for (const std::string& name : allowed) names += (names.empty() ? "" : " or ") + name;
+  throw Misuse(std::string(option) + " is " + names + ", not '" + value + "'");
+}
+
 double percentile(std::vector<double> values, double part) {
   if (values.empty()) return 0;
   const auto at = values.begin() + static_cast<std::ptrdiff_t>(part * static_cast<double>(values.size() - 1));

@@ -1,54 +1,124 @@
+#include <algorithm>
+#include <chrono>
 #include <cstdio>
-#include <sstream>
+#include <memory>
 #include <string>
+#include <sublet/client.hpp>
 
+#include "benchmarks/baselines/baseline.hpp"
 #include "benchmarks/command.hpp"
-#include "benchmarks/invoke.hpp"
+#include "benchmarks/frame/comparison.hpp"
+#include "benchmarks/frame/pinning.hpp"
+#include "benchmarks/local_site.hpp"
+#include "benchmarks/sublet_side.hpp"
 
 namespace sublet::bench {
 namespace {
 
-constexpr std::size_t bytes_max = std::size_t{32} << 20;  // Half of a worker's default region.
-constexpr std::uint64_t rounds_max = 10'000;
-constexpr std::uint64_t calls_max = 10'000'000;
+using namespace std::chrono_literals;
+
+constexpr std::size_t bytes_max = std::size_t{32} << 20;    // Half of a worker's default region.
+constexpr std::size_t round_bytes = std::size_t{32} << 20;  // More in one round gains nothing.
+constexpr std::uint32_t calls_min = 20;
+constexpr auto start_max = 20s;
+
+struct InvokeOptions {
+  std::string transport;
+  std::string mode;
+  std::vector<std::size_t> sizes;
+  std::uint32_t rounds = 0;
+  std::uint32_t calls = 0;
+  std::uint32_t hot_us = 0;
+  std::uint32_t pause_us = 0;
+};
 
 void check(const InvokeOptions& options) {
-  if (options.transport != "tcp" && options.transport != "shm")
-    throw Misuse("--transport is tcp or shm, not '" + options.transport + "'");
-  check_range("--rounds", options.rounds, 1, rounds_max);
-  check_range("--calls", options.calls, 1, calls_max);
+  check_one_of("--transport", options.transport, {"tcp", "shm"});
+  check_one_of("--mode", options.mode, {"hot", "warm"});
+  check_range("--rounds", options.rounds, 1, 10'000);
+  check_range("--calls", options.calls, 1, 1'000'000);
+  check_range("--hot-us", options.hot_us, 1, 1'000'000);
+  check_range("--pause-us", options.pause_us, 1, 1'000'000);
   for (const std::size_t bytes : options.sizes) check_range("--size", bytes, 1, bytes_max);
 }
 
-void print(const InvokeOptions& options, const std::vector<InvokeFigures>& all) {
-  std::printf("echo over %s against a plain TCP socket: %u rounds of %u calls, one in flight\n",
-              options.transport.c_str(), options.rounds, options.calls);
-  std::printf("%10s %12s %12s %12s %12s %8s %s\n", "bytes", "sublet us", "p99", "socket us", "p99", "ratio",
-              "quartiles");
-  for (const InvokeFigures& one : all) {
-    std::printf("%10zu %12.2f %12.2f %12.2f %12.2f %8.2f %.2f-%.2f\n", one.bytes, one.sublet_median_us,
-                one.sublet_p99_us, one.socket_median_us, one.socket_p99_us, one.ratio_median, one.ratio_low,
-                one.ratio_high);
-  }
+Plan plan_of(const InvokeOptions& options, std::size_t bytes) {
+  // Hot: nobody sleeps while calls come, so long as one takes less than this.
+  constexpr std::chrono::microseconds hot_in_hot_mode{5'000};
+  const bool warm = options.mode == "warm";
+  Plan plan{
+      .bytes = bytes,
+      .calls = std::min(options.calls, std::max(calls_min, static_cast<std::uint32_t>(round_bytes / bytes)))};
+  plan.warm_up = std::max(calls_min / 2, plan.calls / 10);
+  plan.hot = warm ? std::chrono::microseconds(options.hot_us) : hot_in_hot_mode;
+  plan.pause = std::chrono::microseconds(warm ? options.pause_us : 0);
+  return plan;
 }
 
-std::string json_of(const InvokeOptions& options, const std::vector<InvokeFigures>& all) {
-  std::ostringstream text;
-  text << R"({"benchmark": "invoke", "transport": ")" << options.transport << R"(", "rounds": )"
-       << options.rounds << R"(, "calls": )" << options.calls << R"(, "figures": [)";
-  const char* separator = "\n";
-  for (const InvokeFigures& one : all) {
-    text << separator << R"(  {"bytes": )" << one.bytes          //
-         << R"(, "sublet_median_us": )" << one.sublet_median_us  //
-         << R"(, "sublet_p99_us": )" << one.sublet_p99_us        //
-         << R"(, "socket_median_us": )" << one.socket_median_us  //
-         << R"(, "socket_p99_us": )" << one.socket_p99_us        //
-         << R"(, "ratio_median": )" << one.ratio_median          //
-         << R"(, "ratio_quartiles": [)" << one.ratio_low << ", " << one.ratio_high << "]}";
-    separator = ",\n";
+constexpr const char* fabric_shm = "libfabric shm";
+
+/// How much of the bare provider's time a call may take. shm: the provider cannot sleep, bare memory can.
+Bar bar_of(const InvokeOptions& options, std::size_t bytes) {
+  const bool warm = options.mode == "warm";
+  constexpr std::size_t large = 65'536;
+  const double ratio_max = warm ? 1.15 : bytes < large ? 1.10 : 1.05;
+  if (options.transport == "tcp") return {warm ? "libfabric tcp, descriptor" : "libfabric tcp", ratio_max};
+  return {warm ? "shared memory" : fabric_shm, ratio_max};
+}
+
+/// The first one comes next to Sublet in each round.
+std::vector<std::unique_ptr<Baseline>> baselines_for(const InvokeOptions& options, const BaselineShape& shape,
+                                                     Report& report) {
+  const bool warm = options.mode == "warm";
+  std::vector<std::unique_ptr<Baseline>> all;
+  if (options.transport == "tcp") {
+    if (!warm) all.push_back(make_fabric_tcp(shape, false));
+    all.push_back(make_fabric_tcp(shape, true));
+    all.push_back(make_tcp_socket(shape));
+    all.push_back(make_framed_socket(shape));
+    all.push_back(make_unix_socket(shape));
+    all.push_back(make_shared_memory(shape));
+    return all;
   }
-  text << "\n]}\n";
-  return text.str();
+  all.push_back(make_shared_memory(shape));
+  if (warm) {
+    report.leave_out(fabric_shm, "its queue has no descriptor to sleep on");
+  } else {
+    all.push_back(make_fabric_shm(shape));
+  }
+  all.push_back(make_unix_socket(shape));
+  all.push_back(make_tcp_socket(shape));
+  return all;
+}
+
+void measure(const InvokeOptions& options, const Pinning& pinning, Report& report) {
+  const BaselineShape shape{.cores = {pinning.servers.front()},
+                            .bytes_max = *std::max_element(options.sizes.begin(), options.sizes.end())};
+  auto baselines = baselines_for(options, shape, report);  // They fork: before there are threads.
+  const LocalSite local({.workers = 1, .cores = pinning.servers});
+  open_all(baselines, report);
+  try {
+    Site site = Site::connect(local.url()).value();
+    site.deploy("echo", "1", echo_module()).value();
+    Lease lease = site.lease({.function = "echo@1",
+                              .wait = start_max,
+                              .transports = {options.transport},
+                              .hot = plan_of(options, 1).hot})
+                      .value();
+    const OnCore here(pinning.client);  // Only now: the library's own threads go where there is room.
+    SubletSide ours(lease);
+    std::vector<Side*> sides{&ours};
+    for (const auto& baseline : baselines) sides.push_back(baseline.get());
+    print_heads();
+    for (const std::size_t bytes : options.sizes) {
+      const Plan plan = plan_of(options, bytes);
+      add_round_trips(report, {"invoke", options.transport, options.mode}, plan,
+                      run_rounds(sides, plan, options.rounds), bar_of(options, bytes));
+    }
+    lease.release().value();
+  } catch (const std::exception& error) {
+    throw std::runtime_error(error.what() + std::string("\n") + local.logs());
+  }
 }
 
 }  // namespace
@@ -56,20 +126,32 @@ std::string json_of(const InvokeOptions& options, const std::vector<InvokeFigure
 int run_invoke(int argc, char** argv) {
   InvokeOptions invoke;
   std::string json;
-  cxxopts::Options options("sublet-bench invoke",
-                           "Measures calls on one worker of this machine against a plain TCP socket.");
+  cxxopts::Options options(
+      "sublet-bench invoke",
+      "Measures calls of an echo function on one worker, one in flight, against the bare "
+      "transport below and others, in turns.");
   options.add_options()                                                                    //
       ("transport", "tcp or shm", cxxopts::value(invoke.transport)->default_value("tcp"))  //
+      ("mode", "hot: both ends poll; warm: both sleep between calls",
+       cxxopts::value(invoke.mode)->default_value("hot"))  //
       ("size", "Bytes of input and output, a list",
-       cxxopts::value(invoke.sizes)->default_value("64,4096,65536,1048576"))                        //
-      ("rounds", "Rounds, each of both sides", cxxopts::value(invoke.rounds)->default_value("21"))  //
-      ("calls", "Calls a round", cxxopts::value(invoke.calls)->default_value("500"))                //
+       cxxopts::value(invoke.sizes)->default_value("1,64,1024,4096,65536,1048576"))                        //
+      ("rounds", "Rounds, each of all sides", cxxopts::value(invoke.rounds)->default_value("21"))          //
+      ("calls", "Calls a round, fewer of large ones", cxxopts::value(invoke.calls)->default_value("500"))  //
+      ("hot-us", "warm: how long both ends poll before they sleep",
+       cxxopts::value(invoke.hot_us)->default_value("50"))  //
+      ("pause-us", "warm: idle time before each call",
+       cxxopts::value(invoke.pause_us)->default_value("500"))  //
       ("json", "Write the figures to this file as well", cxxopts::value(json), "FILE");
   if (!parse(options, argc, argv)) return 0;
   check(invoke);
-  const std::vector<InvokeFigures> figures = measure_invoke(invoke);
-  print(invoke, figures);
-  write_file(json, json_of(invoke, figures));
+  Report report(json, argc, argv);
+  const Pinning pinning = Pinning::choose();
+  report.set_pinning(pinning.text());
+  std::printf("echo over %s, %s, one in flight: %u rounds of up to %u calls; %s\n", invoke.transport.c_str(),
+              invoke.mode.c_str(), invoke.rounds, invoke.calls, pinning.text().c_str());
+  measure(invoke, pinning, report);
+  report.write();
   return 0;
 }
 

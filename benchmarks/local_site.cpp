@@ -5,6 +5,8 @@
 #include <stdexcept>
 #include <thread>
 
+#include "runtime/control/api.hpp"
+
 namespace sublet::bench {
 namespace {
 
@@ -12,6 +14,8 @@ using namespace std::chrono_literals;
 
 constexpr auto start_max = 20s;
 constexpr auto poll_interval = 1ms;
+constexpr auto ask_max = 10s;
+constexpr auto ready_max = 60s;
 
 }  // namespace
 
@@ -42,13 +46,29 @@ void Manager::wait_until_listening() {
   throw std::runtime_error("the manager did not start:\n" + tail_of(log()));
 }
 
-LocalSite::LocalSite(unsigned workers)
+LocalSite::LocalSite(const SiteShape& shape)
     : manager_(directory_.path()),
       url_(manager_.url()),
-      agent_({program_directory() / "sublet-agent", "--manager", url_, "--state-dir",
-              directory_.path() / "agent", "--cores", std::to_string(workers), "--warm",
-              std::to_string(workers), "--oversubscribe"},
-             directory_.path() / "agent.log") {}
+      agent_(
+          {program_directory() / "sublet-agent", "--manager", url_, "--state-dir",
+           directory_.path() / "agent", "--cores", std::to_string(shape.workers), "--warm",
+           std::to_string(shape.warm), "--warm-loaded", std::to_string(shape.warm_loaded), "--oversubscribe"},
+          directory_.path() / "agent.log", shape.cores) {}
+
+void LocalSite::wait_until_ready(unsigned workers) {
+  if (!http_) http_ = control::HttpClient::create(url_).value();
+  const auto end = std::chrono::steady_clock::now() + ready_max;
+  unsigned ready = 0;
+  while (std::chrono::steady_clock::now() < end) {
+    const auto answer = control::body_of(http_->request("GET", "/v1/nodes", "", ask_max)).value();
+    const auto nodes = api::from_json<api::Nodes>(answer).value().nodes;
+    ready = nodes.empty() ? 0 : nodes.front().workers_ready;
+    if (ready >= workers) return;
+    std::this_thread::sleep_for(poll_interval);
+  }
+  throw std::runtime_error(std::to_string(ready) + " of " + std::to_string(workers) +
+                           " workers became ready in time");
+}
 
 std::string LocalSite::logs() const {
   std::string all;

@@ -1,10 +1,12 @@
 #pragma once
 
 #include <filesystem>
+#include <memory>
 #include <string>
 #include <vector>
 
 #include "benchmarks/process.hpp"
+#include "runtime/control/http_client.hpp"
 
 namespace sublet::bench {
 
@@ -30,20 +32,31 @@ class Manager {
   Process process_;
 };
 
+/// What a site on this machine lends.
+struct SiteShape {
+  unsigned workers = 1;      ///< At once; more than the machine has cores share them.
+  unsigned warm = 1;         ///< Idle workers without a function.
+  unsigned warm_loaded = 1;  ///< Idle workers for each function that was called lately.
+  std::vector<int> cores;    ///< Where agent and workers run; the first worker on the first. Empty: anywhere.
+};
+
 /// A manager and an agent on this machine, from the programs next to this one.
 class LocalSite {
  public:
   /// Blocks until the manager listens. Throws std::runtime_error, with the log's end, when it does not.
-  explicit LocalSite(unsigned workers);
+  explicit LocalSite(const SiteShape& shape);
 
   [[nodiscard]] const std::string& url() const noexcept { return url_; }
   [[nodiscard]] std::string logs() const;
+  /// Blocks until so many idle workers wait for a lease. Throws std::runtime_error when they do not come.
+  void wait_until_ready(unsigned workers);
 
  private:
   TemporaryDirectory directory_;
   Manager manager_;
   std::string url_;
   Process agent_;
+  std::unique_ptr<control::HttpClient> http_;
 };
 
 }  // namespace sublet::bench

@@ -18,8 +18,12 @@ struct Command {
 };
 
 constexpr std::array commands{
-    Command{"invoke", "calls of a function on one worker against a plain TCP socket",
+    Command{"invoke", "calls of a function on one worker against the bare transport",
             sublet::bench::run_invoke},
+    Command{"pipeline", "many calls in flight, calls and bytes a second", sublet::bench::run_pipeline},
+    Command{"start", "from the request for a lease to the first result, by phases", sublet::bench::run_start},
+    Command{"burst", "one lease of many workers, one call answered on each", sublet::bench::run_burst},
+    Command{"mix", "many clients with leases on one node: fairness and tail", sublet::bench::run_mix},
     Command{"lease", "grants and releases of leases against one manager with durable state",
             sublet::bench::run_lease},
     Command{"scale", "one manager under many nodes and live leases, and its return after kill -9",

@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <linux/magic.h>
+#include <sched.h>
 #include <sys/prctl.h>
 #include <sys/statfs.h>
 #include <sys/wait.h>
@@ -27,11 +28,18 @@ constexpr auto end_max = 10s;
 constexpr auto poll_interval = 1ms;
 constexpr std::size_t tail_bytes = 4000;
 
-[[noreturn]] void become(std::vector<char*>& words, const std::filesystem::path& log, pid_t parent) {
+[[noreturn]] void become(std::vector<char*>& words, const std::filesystem::path& log, pid_t parent,
+                         const std::vector<int>& cores) {
   const int out = open(log.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
   const int in = open("/dev/null", O_RDONLY | O_CLOEXEC);
   prctl(PR_SET_PDEATHSIG, SIGTERM);
   if (out < 0 || in < 0 || getppid() != parent) _exit(127);
+  if (!cores.empty()) {
+    cpu_set_t set;
+    CPU_ZERO(&set);
+    for (const int core : cores) CPU_SET(static_cast<std::size_t>(core), &set);
+    if (sched_setaffinity(0, sizeof set, &set) != 0) _exit(127);
+  }
   dup2(in, STDIN_FILENO);
   dup2(out, STDOUT_FILENO);
   dup2(out, STDERR_FILENO);
@@ -41,7 +49,8 @@ constexpr std::size_t tail_bytes = 4000;
 
 }  // namespace
 
-Process::Process(const std::vector<std::string>& arguments, const std::filesystem::path& log) {
+Process::Process(const std::vector<std::string>& arguments, const std::filesystem::path& log,
+                 const std::vector<int>& cores) {
   if (access(arguments[0].c_str(), X_OK) != 0)
     throw std::runtime_error(arguments[0] + ": " + std::strerror(errno) + ": build or install it first");
   std::vector<char*> words;
@@ -51,7 +60,7 @@ Process::Process(const std::vector<std::string>& arguments, const std::filesyste
   const pid_t parent = getpid();
   pid_ = fork();
   if (pid_ < 0) throw std::runtime_error(std::string("fork: ") + std::strerror(errno));
-  if (pid_ == 0) become(words, log, parent);
+  if (pid_ == 0) become(words, log, parent, cores);
 }
 
 Process::Process(Process&& other) noexcept : pid_(std::exchange(other.pid_, -1)), status_(other.status_) {}

@@ -15,8 +15,10 @@ namespace sublet::bench {
 class Process {
  public:
   Process() = default;
-  /// Throws std::runtime_error when `arguments[0]` cannot be executed. Output goes to `log`.
-  Process(const std::vector<std::string>& arguments, const std::filesystem::path& log);
+  /// Throws std::runtime_error when `arguments[0]` cannot be executed. Output goes to `log`. It runs on
+  /// `cores`; none: on those of this thread.
+  Process(const std::vector<std::string>& arguments, const std::filesystem::path& log,
+          const std::vector<int>& cores = {});
   Process(Process&& other) noexcept;
   Process& operator=(Process&& other) noexcept;
   ~Process();

@@ -15,6 +15,7 @@ PLANTED = {
     "runtime/transport/transport.hpp": "#include <boost/asio.hpp>",
     "runtime/wire/request.hpp": "#include <spdlog/spdlog.h>",
     "runtime/memory/region.hpp": "#include <rdma/fabric.h>",
+    "benchmarks/frame/rounds.hpp": "#include <rdma/fabric.h>",
     "runtime/control/api.hpp": '#include "runtime/lease/planted.hpp"',
     "client/planted.cpp": '#include "executor/agent/planted.hpp"',
     "client/other.cpp": '#include "runtime/manager/planted.hpp"',

@@ -1,0 +1,20 @@
+#include "benchmarks/baselines/baseline.hpp"
+
+#include <stdexcept>
+
+namespace sublet::bench {
+
+void open_all(std::vector<std::unique_ptr<Baseline>>& all, Report& report) {
+  std::erase_if(all, [&](const std::unique_ptr<Baseline>& baseline) {
+    try {
+      baseline->open();
+      return false;
+    } catch (const std::exception& error) {
+      report.leave_out(baseline->name(), error.what());
+      return true;
+    }
+  });
+  if (all.empty()) throw std::runtime_error("there is nothing to compare with");
+}
+
+}  // namespace sublet::bench
