@@ -36,6 +36,7 @@ void write_file(const std::string& file, const std::string& text);
 
 // Each is the whole of a subcommand: argv[0] is its name. The exit status; throws std::exception.
 int run_invoke(int argc, char** argv);
+int run_peers(int argc, char** argv);
 int run_pipeline(int argc, char** argv);
 int run_start(int argc, char** argv);
 int run_burst(int argc, char** argv);

@@ -10,6 +10,7 @@
 #include "benchmarks/frame/comparison.hpp"
 #include "benchmarks/frame/pinning.hpp"
 #include "benchmarks/local_site.hpp"
+#include "benchmarks/peers/grpc.hpp"
 #include "benchmarks/sublet_side.hpp"
 
 namespace sublet::bench {
@@ -23,6 +24,7 @@ constexpr std::uint32_t calls_min = 20;
 constexpr auto start_max = 20s;
 
 struct InvokeOptions {
+  std::string bench;  ///< "invoke", or "peers": the same against other systems.
   std::string transport;
   std::string mode;
   std::vector<std::size_t> sizes;
@@ -62,15 +64,21 @@ Bar bar_of(const InvokeOptions& options, std::size_t bytes) {
   const bool warm = options.mode == "warm";
   constexpr std::size_t large = 65'536;
   const double ratio_max = warm ? 1.15 : bytes < large ? 1.10 : 1.05;
+  if (options.bench == "peers") return {};  // A comparison, not an aim.
   if (options.transport == "tcp") return {warm ? "libfabric tcp, descriptor" : "libfabric tcp", ratio_max};
   return {warm ? "shared memory" : fabric_shm, ratio_max};
 }
 
 /// The first one comes next to Sublet in each round.
 std::vector<std::unique_ptr<Baseline>> baselines_for(const InvokeOptions& options, const BaselineShape& shape,
-                                                     Report& report) {
+                                                     const Pinning& pinning, Report& report) {
   const bool warm = options.mode == "warm";
   std::vector<std::unique_ptr<Baseline>> all;
+  if (options.bench == "peers") {
+    for (const bool streaming : {false, true})
+      all.push_back(make_grpc({pinning.client}, pinning.servers, streaming));
+    return all;
+  }
   if (options.transport == "tcp") {
     if (!warm) all.push_back(make_fabric_tcp(shape, false));
     all.push_back(make_fabric_tcp(shape, true));
@@ -94,7 +102,7 @@ std::vector<std::unique_ptr<Baseline>> baselines_for(const InvokeOptions& option
 void measure(const InvokeOptions& options, const Pinning& pinning, Report& report) {
   const BaselineShape shape{.cores = {pinning.servers.front()},
                             .bytes_max = *std::max_element(options.sizes.begin(), options.sizes.end())};
-  auto baselines = baselines_for(options, shape, report);  // They fork: before there are threads.
+  auto baselines = baselines_for(options, shape, pinning, report);  // They fork: before there are threads.
   const LocalSite local({.workers = 1, .cores = pinning.servers});
   open_all(baselines, report);
   try {
@@ -112,7 +120,7 @@ void measure(const InvokeOptions& options, const Pinning& pinning, Report& repor
     print_heads();
     for (const std::size_t bytes : options.sizes) {
       const Plan plan = plan_of(options, bytes);
-      add_round_trips(report, {"invoke", options.transport, options.mode}, plan,
+      add_round_trips(report, {options.bench, options.transport, options.mode}, plan,
                       run_rounds(sides, plan, options.rounds), bar_of(options, bytes));
     }
     lease.release().value();
@@ -123,13 +131,12 @@ void measure(const InvokeOptions& options, const Pinning& pinning, Report& repor
 
 }  // namespace
 
-int run_invoke(int argc, char** argv) {
-  InvokeOptions invoke;
+namespace {
+
+int run(const char* bench, const char* about, int argc, char** argv) {
+  InvokeOptions invoke{.bench = bench};
   std::string json;
-  cxxopts::Options options(
-      "sublet-bench invoke",
-      "Measures calls of an echo function on one worker, one in flight, against the bare "
-      "transport below and others, in turns.");
+  cxxopts::Options options(std::string("sublet-bench ") + bench, about);
   options.add_options()                                                                    //
       ("transport", "tcp or shm", cxxopts::value(invoke.transport)->default_value("tcp"))  //
       ("mode", "hot: both ends poll; warm: both sleep between calls",
@@ -153,6 +160,20 @@ int run_invoke(int argc, char** argv) {
   measure(invoke, pinning, report);
   report.write();
   return 0;
+}
+
+}  // namespace
+
+int run_invoke(int argc, char** argv) {
+  return run(
+      "invoke",
+      "Measures calls of an echo function on one worker, one in flight, against the bare transport below "
+      "and others, in turns.",
+      argc, argv);
+}
+
+int run_peers(int argc, char** argv) {
+  return run("peers", "Measures the same calls against the same echo over gRPC, in turns.", argc, argv);
 }
 
 }  // namespace sublet::bench

@@ -20,6 +20,7 @@ struct Command {
 constexpr std::array commands{
     Command{"invoke", "calls of a function on one worker against the bare transport",
             sublet::bench::run_invoke},
+    Command{"peers", "the same calls against gRPC", sublet::bench::run_peers},
     Command{"pipeline", "many calls in flight, calls and bytes a second", sublet::bench::run_pipeline},
     Command{"start", "from the request for a lease to the first result, by phases", sublet::bench::run_start},
     Command{"burst", "one lease of many workers, one call answered on each", sublet::bench::run_burst},

@@ -18,6 +18,8 @@ class Control {
  public:
   explicit Control(FileDescriptor socket) noexcept : socket_(std::move(socket)) {}
 
+  [[nodiscard]] int descriptor() const noexcept { return socket_.get(); }
+
   /// Throw std::runtime_error: the other end has gone.
   void send(const void* data, std::size_t bytes) const;
   void receive(void* data, std::size_t bytes) const;

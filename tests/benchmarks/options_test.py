@@ -13,6 +13,7 @@ WRONG = [
     ["invoke", "--size", "x"], ["invoke", "--size", "1,99999999999"], ["invoke", "--rounds", "0"],
     ["invoke", "--calls", "0"], ["invoke", "--hot-us", "0"], ["invoke", "--pause-us", "x"], ["invoke", "fly"],
     ["invoke", "--json", "/nowhere/figures.json"], ["invoke", "--json", "/"],
+    ["peers", "--transport", "pigeon"], ["peers", "--size", "0"],
     ["pipeline", "--transport", "pigeon"], ["pipeline", "--window", "0"], ["pipeline", "--window", "65"],
     ["pipeline", "--workers", "0"], ["pipeline", "--size", "0"], ["pipeline", "--json", "/nowhere/figures.json"],
     ["start", "--mode", "hot"], ["start", "--repeat", "0"], ["start", "--transport", ""],

@@ -99,6 +99,15 @@ def warm(build: pathlib.Path) -> None:
         assert all(row["mode"] == "warm" and row["pause_us"] > row["hot_us"] > 0 for row in report["rows"])
 
 
+def peers(build: pathlib.Path) -> None:
+    if not (build / "bin" / "sublet-bench-grpc").exists():
+        print("skipped: this build has no gRPC")
+        sys.exit(77)
+    report = report_of(build, "peers", "--transport", "tcp", "--size", "64,65536", "--rounds", 3, "--calls", 50)
+    check_round_trips(report, [64, 65536], {"gRPC unary", "gRPC streaming"})
+    assert not report["left_out"], report["left_out"]
+
+
 def pipeline(build: pathlib.Path) -> None:
     for transport in ("shm", "tcp"):
         report = near(build, "pipeline", "--transport", transport, "--size", "64,1048576", "--window", "1,8",
@@ -135,6 +144,6 @@ def mix(build: pathlib.Path) -> None:
 
 
 if __name__ == "__main__":
-    {"invoke-shm": invoke_shm, "invoke-tcp": invoke_tcp, "warm": warm, "pipeline": pipeline, "start": start,
+    {"invoke-shm": invoke_shm, "invoke-tcp": invoke_tcp, "warm": warm, "peers": peers, "pipeline": pipeline, "start": start,
      "burst": burst, "mix": mix}[sys.argv[2]](
         pathlib.Path(sys.argv[1]).resolve())

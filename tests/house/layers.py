@@ -35,6 +35,7 @@ ONLY = {
     r"spdlog/": ["runtime/base/log."],
     # A baseline is written straight against the provider: with our backend between, it would measure ours.
     r"rdma/": ["runtime/transport/fabric/", "benchmarks/baselines/"],
+    r"grpcpp/": ["benchmarks/peers/"],
     r"infiniband/": ["runtime/transport/verbs/"],
     r"openssl/": ["runtime/base/", "runtime/control/"],
     r"cuda": ["runtime/memory/gpu_cuda.cpp"],
