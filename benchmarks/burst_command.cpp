@@ -44,6 +44,17 @@ double milliseconds(Clock::duration time) {
   return std::chrono::duration<double, std::milli>(time).count();
 }
 
+/// A worker that was lost meanwhile is being replaced: there is room again when that is done.
+Future submit(Lease& lease, const Buffer& input, Buffer& output) {
+  const auto end = Clock::now() + wait_max;
+  while (true) {
+    auto future = lease.submit(input, output);
+    if (future.ok() || future.error().code() != Errc::queue_full || Clock::now() > end)
+      return std::move(future).value();
+    lease.poll();
+  }
+}
+
 void run_lease(Site& site, const BurstOptions& options, std::uint32_t workers, Times& times) {
   const auto begun = Clock::now();
   Lease lease = site.lease({.function = "echo@1",
@@ -59,7 +70,7 @@ void run_lease(Site& site, const BurstOptions& options, std::uint32_t workers, T
   std::vector<Future> futures;
   for (std::uint32_t i = 0; i < workers; ++i) {  // Each goes to a worker that has none yet.
     outputs.push_back(lease.allocate(bytes).value());
-    futures.push_back(lease.submit(input, outputs.back()).value());
+    futures.push_back(submit(lease, input, outputs.back()));
   }
   for (Future& future : futures) (void)future.wait().value();
   const auto ended = Clock::now();
