@@ -148,7 +148,7 @@ int run(const char* bench, const char* about, int argc, char** argv) {
       ("hot-us", "warm: how long both ends poll before they sleep",
        cxxopts::value(invoke.hot_us)->default_value("50"))  //
       ("pause-us", "warm: idle time before each call",
-       cxxopts::value(invoke.pause_us)->default_value("500"))  //
+       cxxopts::value(invoke.pause_us)->default_value("2000"))  //
       ("json", "Write the figures to this file as well", cxxopts::value(json), "FILE");
   if (!parse(options, argc, argv)) return 0;
   check(invoke);
