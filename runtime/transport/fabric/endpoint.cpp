@@ -15,7 +15,8 @@
 namespace sublet::transport::fabric {
 namespace {
 
-constexpr std::size_t completions_max = 8192;
+// More wait in a list of the provider's. A long ring would pass through the caches with every call.
+constexpr std::size_t completions_max = 256;
 constexpr std::size_t event_data_max = 512;
 constexpr std::chrono::milliseconds event_wait{100};  ///< Then it is looked whether anyone still waits.
 

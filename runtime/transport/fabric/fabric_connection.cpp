@@ -86,6 +86,7 @@ Status FabricConnection::post(std::span<const std::span<const std::byte>> pieces
   if (total > write_bytes_max_ || offset > remote.bytes || total > remote.bytes - offset)
     return Errc::too_large;
   if (posted_ - completed_ == window) return Errc::queue_full;
+  if (options.signal && signalled_tail_ - signalled_head_ == signalled_max) return Errc::queue_full;
   const std::uint64_t number = posted_ + 1;
   const bool ask = options.signal || total > unasked_bytes_max || number - asked_ > unasked_max;
   const fi_rma_iov target{remote.base + offset, total, remote.key};
@@ -105,7 +106,7 @@ Status FabricConnection::post(std::span<const std::span<const std::byte>> pieces
     link_->report_broken(Errc::peer_lost);
     return Errc::peer_lost;
   }
-  places_[number % window] = {options.context, options.signal};
+  if (options.signal) signalled_[signalled_tail_++ % signalled_max] = {number, options.context};
   posted_ = number;
   if (ask) asked_ = number;
   return {};
@@ -138,8 +139,11 @@ std::size_t FabricConnection::poll_queue(std::span<Completion> out) noexcept {
       continue;
     }
     completed_ = number_of(entry);
-    const Place& place = places_[completed_ % window];
-    if (place.signal) out[count++] = {.kind = Completion::Kind::sent, .context = place.context};
+    if (signalled_head_ == signalled_tail_) continue;
+    const Signalled& first = signalled_[signalled_head_ % signalled_max];
+    if (first.number != completed_) continue;
+    ++signalled_head_;
+    out[count++] = {.kind = Completion::Kind::sent, .context = first.context};
   }
   return count;
 }

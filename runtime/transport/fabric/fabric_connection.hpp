@@ -40,11 +40,12 @@ class FabricConnection final : public Connection {
   /// Writes in flight, numbered from 1. They complete in order, so one completion accounts for all
   /// before it and most writes ask for none: each costs the provider two system calls.
   static constexpr std::uint32_t window = 4096;
+  static constexpr std::uint32_t signalled_max = 1024;
   static constexpr std::uint32_t unasked_max = 32;
   static constexpr std::uint64_t unasked_bytes_max = 64 * 1024;
-  struct Place {
+  struct Signalled {
+    std::uint64_t number = 0;
     std::uint64_t context = 0;
-    bool signal = false;
   };
   FabricConnection(gate::LinkPtr link, std::shared_ptr<gate::Gate::Mailbox> mailbox, Endpoint endpoint,
                    const Capabilities& capabilities);
@@ -64,7 +65,10 @@ class FabricConnection final : public Connection {
   std::uint64_t write_bytes_max_ = 0;
   std::size_t inline_bytes_ = 0;
   QueueWatch watch_;  ///< The completion queue and the link's wake in one.
-  std::array<Place, window> places_;
+  std::array<Signalled, signalled_max>
+      signalled_;  ///< A ring: what a steady stream does not touch stays cold.
+  std::uint64_t signalled_head_ = 0;
+  std::uint64_t signalled_tail_ = 0;
   std::uint64_t posted_ = 0;
   std::uint64_t asked_ = 0;      ///< Writes up to here were posted with a completion behind them.
   std::uint64_t completed_ = 0;  ///< Writes known to have left.

@@ -41,8 +41,8 @@ struct LeaseOptions {
   bool renew = true;                      ///< The keeper renews at half of ttl.
   std::vector<std::string> transports =
       {};  ///< Allowed ones in order of preference; empty: "shm" on the same machine, then "tcp".
-  std::uint32_t in_flight = 64;    ///< Calls in flight on each worker; a power of two, at most 4096.
-  std::size_t slot_bytes = 65536;  ///< Inputs up to slot_bytes - 64 take the shortest way; a power of two.
+  std::uint32_t in_flight = 64;     ///< Calls in flight on each worker; a power of two, at most 4096.
+  std::size_t slot_bytes = 131072;  ///< Inputs up to slot_bytes - 64 take the shortest way; a power of two.
   std::size_t arena_bytes = std::size_t{256}
                             << 20;     ///< Address space for allocate(); memory is taken when touched.
   std::chrono::microseconds hot{200};  ///< Worker and client poll so long at most before they sleep: less
