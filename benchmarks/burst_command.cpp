@@ -138,7 +138,7 @@ void measure(const BurstOptions& options, Report& report) {
   LocalSite local({.workers = 2 * most + 1, .warm = 1, .warm_loaded = most, .cores = {}});
   try {
     Site site = Site::connect(local.url()).value();
-    site.deploy("echo", "1", echo_module()).value();
+    site.deploy("echo", "1", function_module("echo")).value();
     local.wait_until_ready(1);
     Times first;
     run_lease(site, options, 1, first);  // From now on the function's workers are kept warm.

@@ -40,6 +40,7 @@ int run_peers(int argc, char** argv);
 int run_pipeline(int argc, char** argv);
 int run_start(int argc, char** argv);
 int run_burst(int argc, char** argv);
+int run_anatomy(int argc, char** argv);
 int run_mix(int argc, char** argv);
 int run_lease(int argc, char** argv);
 int run_scale(int argc, char** argv);

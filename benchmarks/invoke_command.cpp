@@ -107,7 +107,7 @@ void measure(const InvokeOptions& options, const Pinning& pinning, Report& repor
   open_all(baselines, report);
   try {
     Site site = Site::connect(local.url()).value();
-    site.deploy("echo", "1", echo_module()).value();
+    site.deploy("echo", "1", function_module("echo")).value();
     Lease lease = site.lease({.function = "echo@1",
                               .wait = start_max,
                               .transports = {options.transport},

@@ -124,7 +124,7 @@ LeaseFigures figures_of(unsigned clients, const Round& round) {
 
 std::vector<LeaseFigures> measure_at(const LeaseOptions& options, const std::string& url, pid_t manager) {
   const Target target = Target::parse(url);
-  Site::connect(url).value().deploy("echo", "1", echo_module()).value();
+  Site::connect(url).value().deploy("echo", "1", function_module("echo")).value();
   Measurement measurement(options, target, manager);
   measurement.start();
   std::vector<Round> all(options.clients.size());

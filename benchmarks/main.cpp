@@ -25,6 +25,7 @@ constexpr std::array commands{
     Command{"start", "from the request for a lease to the first result, by phases", sublet::bench::run_start},
     Command{"burst", "one lease of many workers, one call answered on each", sublet::bench::run_burst},
     Command{"mix", "many clients with leases on one node: fairness and tail", sublet::bench::run_mix},
+    Command{"anatomy", "where the instructions and microseconds of a call go", sublet::bench::run_anatomy},
     Command{"lease", "grants and releases of leases against one manager with durable state",
             sublet::bench::run_lease},
     Command{"scale", "one manager under many nodes and live leases, and its return after kill -9",

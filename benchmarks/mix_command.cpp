@@ -151,7 +151,7 @@ void measure(const MixOptions& options, Report& report) {
   open_all(pairs, report);
   try {
     Site site = Site::connect(local.url()).value();
-    site.deploy("echo", "1", echo_module()).value();
+    site.deploy("echo", "1", function_module("echo")).value();
     local.wait_until_ready(options.clients);
     const std::chrono::microseconds hot(options.hot_us);
     std::vector<Lease> leases;

@@ -116,7 +116,7 @@ void measure(const PipelineOptions& options, const Pinning& pinning, Report& rep
   open_all(baselines, report);
   try {
     Site site = Site::connect(local.url()).value();
-    site.deploy("echo", "1", echo_module()).value();
+    site.deploy("echo", "1", function_module("echo")).value();
     std::printf("%9s %6s %7s  %-16s %10s %9s %10s %10s  %s\n", "bytes", "window", "workers", "", "calls/s",
                 "MiB/s", "median us", "p99", "Sublet : it (quartiles)");
     for (const std::uint32_t workers : options.workers) {

@@ -127,11 +127,11 @@ std::filesystem::path program_directory() {
   return std::filesystem::read_symlink("/proc/self/exe").parent_path();
 }
 
-std::filesystem::path echo_module() {
-  for (const char* const place : {"../lib/sublet/echo.so", "../lib/echo.so"}) {
-    if (auto path = program_directory() / place; std::filesystem::exists(path)) return path;
+std::filesystem::path function_module(const std::string& name) {
+  for (const char* const place : {"../lib/sublet", "../lib"}) {
+    if (auto path = program_directory() / place / (name + ".so"); std::filesystem::exists(path)) return path;
   }
-  throw std::runtime_error("echo.so is not where this program looks for it: build or install it first");
+  throw std::runtime_error(name + ".so is not where this program looks for it: build or install it first");
 }
 
 std::string tail_of(const std::filesystem::path& file) {

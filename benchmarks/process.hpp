@@ -60,8 +60,9 @@ class TemporaryDirectory {
 
 /// The directory that this program lies in.
 [[nodiscard]] std::filesystem::path program_directory();
-/// The echo function, below the build's or the prefix's lib. Throws std::runtime_error.
-[[nodiscard]] std::filesystem::path echo_module();
+/// A function of the benchmarks, such as "echo", below the build's or the prefix's lib. Throws
+/// std::runtime_error.
+[[nodiscard]] std::filesystem::path function_module(const std::string& name);
 /// The last bytes of a file, such as a log; empty when there is none.
 [[nodiscard]] std::string tail_of(const std::filesystem::path& file);
 

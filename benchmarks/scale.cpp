@@ -183,7 +183,7 @@ ScaleReport measure_scale(const ScaleOptions& options) {
   Manager manager(directory);
   try {
     report.state_on = file_system_of(directory);
-    Site::connect(manager.url()).value().deploy("echo", "1", echo_module()).value();
+    Site::connect(manager.url()).value().deploy("echo", "1", function_module("echo")).value();
     Load site(options, manager, report.nodes);
     tell("registering nodes and granting leases");
     site.fill(report);

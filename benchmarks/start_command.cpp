@@ -177,7 +177,7 @@ void measure(const StartOptions& options, const Mode& mode, Report& report) {
   LocalSite local(mode.shape);
   try {
     Site site = Site::connect(local.url()).value();
-    site.deploy("echo", "1", echo_module()).value();
+    site.deploy("echo", "1", function_module("echo")).value();
     std::printf("start over %s, %s: %s; %u times\n", options.transport.c_str(), mode.name.c_str(), mode.about,
                 options.repeat);
     local.wait_until_ready(1);

@@ -227,9 +227,8 @@ void Invocations::progress(TimePoint now, bool all) noexcept {
 }
 
 void Invocations::poll(WorkerLink& link) noexcept {
-  std::array<Completion, batch_max> batch;
-  const std::size_t count = link.connection().poll(batch);
-  for (const Completion& completion : std::span(batch).first(count)) {
+  const std::size_t count = link.connection().poll(batch_);
+  for (const Completion& completion : std::span(batch_).first(count)) {
     switch (completion.kind) {
       case Completion::Kind::arrival:
         take_reply(link, completion);

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -103,6 +104,8 @@ class Invocations {
   std::uint32_t entries_ = 0;  // Of the module; 0 until the first worker has said it.
   std::uint32_t cancels_unsent_ = 0;
   Errc end_reason_{};
+  std::array<transport::Completion, batch_max>
+      batch_;  // Of poll(), which would clear one of its own each time.
 };
 
 }  // namespace sublet::client

@@ -52,6 +52,7 @@ class Peer {
 
   /// Waits for the peer's word that it is ready. Throws std::runtime_error with its reason when it is not.
   void wait_until_ready() const;
+  [[nodiscard]] pid_t pid() const noexcept { return pid_; }
   [[nodiscard]] const Control& control() const noexcept { return control_; }
 
  private:

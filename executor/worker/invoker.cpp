@@ -14,6 +14,7 @@ namespace sublet::worker {
 namespace {
 
 constexpr std::size_t batch_max = 64;
+constexpr std::uint32_t polls_per_look = 16;  ///< At the clock: a poll of tcp takes a microsecond.
 constexpr std::uint32_t polls_per_yield =
     64;  ///< A worker may share its core with a client on a small machine.
 constexpr std::chrono::milliseconds sleep_max{1000};
@@ -367,14 +368,14 @@ void Invoker::say_crashed(int signal) noexcept {
 }
 
 void Invoker::idle() noexcept {
-  if (++idle_polls_ % polls_per_yield != 0) {
+  if (++idle_polls_ % polls_per_look != 0) {
     cpu_relax();
     return;
   }
   const TimePoint now = SteadyClock::now();
   usage_.polled(now);
   if (now - busy_at_ < hot_.now()) {
-    ::sched_yield();
+    if (idle_polls_ % polls_per_yield == 0) ::sched_yield();
   } else {
     sleep();
   }

@@ -99,6 +99,17 @@ def warm(build: pathlib.Path) -> None:
         assert all(row["mode"] == "warm" and row["pause_us"] > row["hot_us"] > 0 for row in report["rows"])
 
 
+def anatomy(build: pathlib.Path) -> None:
+    for transport in ("shm", "tcp"):
+        report = report_of(build, "anatomy", "--transport", transport, "--passes", 5, "--rounds", 3, "--calls", 200)
+        (row,) = report["rows"]
+        assert row["rtt_us"] > row["submit_us"] > 0 and row["ratio"] > 0, row
+        if report["left_out"]:
+            continue  # Its reason is printed: tracing is forbidden here.
+        assert row["worker_system_calls"] <= row["raw_peer_system_calls"], row
+        assert row["worker_instructions"] < FAR_OUT * row["raw_peer_instructions"], row
+
+
 def peers(build: pathlib.Path) -> None:
     if not (build / "bin" / "sublet-bench-grpc").exists():
         print("skipped: this build has no gRPC")
@@ -144,6 +155,5 @@ def mix(build: pathlib.Path) -> None:
 
 
 if __name__ == "__main__":
-    {"invoke-shm": invoke_shm, "invoke-tcp": invoke_tcp, "warm": warm, "peers": peers, "pipeline": pipeline, "start": start,
-     "burst": burst, "mix": mix}[sys.argv[2]](
-        pathlib.Path(sys.argv[1]).resolve())
+    {"invoke-shm": invoke_shm, "invoke-tcp": invoke_tcp, "warm": warm, "anatomy": anatomy, "peers": peers,
+     "pipeline": pipeline, "start": start, "burst": burst, "mix": mix}[sys.argv[2]](pathlib.Path(sys.argv[1]).resolve())

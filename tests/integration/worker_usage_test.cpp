@@ -67,9 +67,11 @@ TEST_CASE("each call counts once, those in flight together and those that fail, 
 }
 
 TEST_CASE("a worker that sleeps is not hot") {
+  const std::string transport = GENERATE("shm", "tcp");
+  CAPTURE(transport);
   WorkerHarness harness;
   auto worker = harness.start(true);
-  RawClient client("shm", harness, worker);
+  RawClient client(transport, harness, worker);
   REQUIRE(client.open(harness.token(worker)).ok());
   REQUIRE(client.send(RequestKind::invoke, 0, 1, client.header(echo, 0), "x").ok());
   REQUIRE(client.next().has_value());
@@ -82,9 +84,11 @@ TEST_CASE("a worker that sleeps is not hot") {
 }
 
 TEST_CASE("a worker that is called seldom stops polling in between, and polls again when calls come close") {
+  const std::string transport = GENERATE("shm", "tcp");
+  CAPTURE(transport);
   WorkerHarness harness;
   auto worker = harness.start(true);
-  RawClient client("shm", harness, worker);
+  RawClient client(transport, harness, worker);
   REQUIRE(client.open(harness.token(worker)).ok());
   std::uint16_t call = 0;
   // How long it polled around one call, `pause` after the last one.

@@ -1,6 +1,7 @@
 #include "runtime/transport/fabric/queue_watch.hpp"
 
 #include <sys/epoll.h>
+#include <sys/socket.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -13,6 +14,15 @@ namespace {
 
 bool same(const pollfd& a, const pollfd& b) noexcept {
   return a.fd == b.fd && a.events == b.events;
+}
+
+/// The rest are the provider's signals to those that sleep while another thread polls. Nobody does here, and
+/// one of them, once raised, is only lowered by such a sleep.
+bool carries_data(int descriptor) noexcept {
+  int domain = 0;
+  socklen_t length = sizeof domain;
+  const bool socket = ::getsockopt(descriptor, SOL_SOCKET, SO_DOMAIN, &domain, &length) == 0;
+  return socket && (domain == AF_INET || domain == AF_INET6);
 }
 
 std::uint32_t epoll_events(short events) noexcept {
@@ -52,12 +62,11 @@ bool QueueWatch::update() noexcept {
   const std::span before(watched_.data(), watched_count_);
   if (std::equal(now.begin(), now.end(), before.begin(), before.end(), same)) return true;
   for (const pollfd& each : before) forget(each.fd);
-  watched_count_ = 0;
-  for (const pollfd& each : now) {
-    if (!watch(each.fd, each.events)) return false;
-    watched_[watched_count_++] = each;
-  }
-  return true;
+  watched_ = list;
+  watched_count_ = now.size();
+  return std::all_of(now.begin(), now.end(), [this](const pollfd& each) {
+    return !carries_data(each.fd) || watch(each.fd, each.events);
+  });
 }
 
 void QueueWatch::forget(int descriptor) noexcept {

@@ -38,7 +38,7 @@ class QueueWatch {
   FileDescriptor watch_;
   fid_cq* queue_ = nullptr;
   bool lists_ = false;  ///< The queue tells a list of descriptors, which changes.
-  List watched_{};
+  List watched_{};      ///< The list as it was last, whole.
   std::size_t watched_count_ = 0;
 };
 
