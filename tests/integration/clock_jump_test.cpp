@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <csignal>
 #include <filesystem>
@@ -123,12 +124,23 @@ void hold_through_jump(test::SiteFixture& site, const WallClock& clock, const st
   REQUIRE(SteadyClock::now() - begin > ttl - 50ms);
 }
 
+std::string state_of_node(const test::SiteFixture& site) {
+  return site.directory() + "/node";
+}
+
+/// And waits until the node has fetched it: a manager that is stopped hands out nothing.
 void deploy_probe(const test::SiteFixture& site) {
   const int deployed = test::Process({test::SiteFixture::program("sublet"), "deploy", "probe@1",
                                       test::SiteFixture::probe_function(), "--manager", site.url()},
                                      site.directory() + "/deploy.log")
                            .wait();
   REQUIRE(deployed == 0);
+  const auto fetched = [&] {
+    const auto files = fs::directory_iterator(state_of_node(site));
+    return std::any_of(begin(files), end(files),
+                       [](const auto& file) { return file.path().extension() == ".so"; });
+  };
+  REQUIRE(test::eventually(fetched));
 }
 
 }  // namespace
@@ -139,7 +151,7 @@ TEST_CASE("setting a node's clock neither ends a lease nor makes it last") {
   CAPTURE(jump, when);
   test::SiteFixture site;
   const WallClock clock(site.directory() + "/clock");
-  const test::Process& agent = site.start_agent("n1", 1, {"--warm", "1"});
+  const test::Process& agent = site.start_agent("n1", 1, {"--warm", "1", "--state-dir", state_of_node(site)});
   clock.leave_alone();
   REQUIRE(clock.rules(agent.pid()));
   for (const pid_t worker : site.workers_of(agent)) REQUIRE(clock.rules(worker));
@@ -157,7 +169,7 @@ TEST_CASE("setting the manager's clock neither ends a lease nor makes it last") 
   test::SiteFixture site;
   clock.leave_alone();
   REQUIRE(clock.rules(site.manager().pid()));
-  (void)site.start_agent("n1", 1, {"--warm", "1"});
+  (void)site.start_agent("n1", 1, {"--warm", "1", "--state-dir", state_of_node(site)});
   deploy_probe(site);
   hold_through_jump(site, clock, jump, when, manager_stops);
   fs::remove(file);

@@ -83,7 +83,9 @@ TEST_CASE("polling fades while it is in vain, and the first quick answer restore
   using std::chrono::microseconds;
   HotWindow window{microseconds(200)};
   REQUIRE(window.now() == microseconds(200));
-  window.waited(microseconds(201));
+  window.waited(microseconds(1'600));  // Sleeping takes longer than answering: still worth it.
+  REQUIRE(window.now() == microseconds(200));
+  window.waited(microseconds(1'601));
   window.waited(microseconds(5'000));
   REQUIRE(window.now() == microseconds(50));
   window.waited(microseconds(200));
