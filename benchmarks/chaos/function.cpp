@@ -11,7 +11,9 @@
 
 namespace {
 
-using namespace sublet::bench::chaos;
+using sublet::bench::chaos::Entry;
+using sublet::bench::chaos::Ledger;
+using sublet::bench::chaos::Order;
 
 struct Noted {
   std::size_t operator()(const sublet::Call& call) {
