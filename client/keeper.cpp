@@ -20,8 +20,8 @@ using namespace std::chrono_literals;
 
 constexpr auto service_interval = limits::heartbeat_interval / 2;
 constexpr auto connect_max = limits::handshake_max;
-static_assert(connect_max < limits::peer_silent_max,
-              "one connect must not silence the other transport's links");
+/// Warm workers answer within it, and two hand-overs between threads are spared.
+constexpr std::chrono::milliseconds connect_first_max{20};
 constexpr std::chrono::milliseconds replace_first{20};
 constexpr std::chrono::milliseconds replace_most{2000};
 
@@ -37,6 +37,11 @@ bool may_pass(Errc code) {
     default:
       return true;
   }
+}
+
+Error name_way(const Error& error, const Endpoint& way, const api::GrantedWorker& grant) {
+  return {error.code(),
+          way.transport + " " + way.address + " on node " + grant.node_name + ": " + error.message()};
 }
 
 /// The user's signal handlers run in the user's threads.
@@ -84,6 +89,7 @@ Status Keeper::start(const api::LeaseGrant& grant, TimePoint granted) {
         {Place::State::granted, worker, Backoff(replace_first, replace_most, seed + index), granted});
   }
   const SignalsBlocked blocked;
+  connect_first();
   try {
     thread_ = std::thread([this] { run(); });
   } catch (const std::system_error& error) {
@@ -117,24 +123,41 @@ void Keeper::stop() noexcept {
   transports_.clear();
 }
 
+void Keeper::connect_first() noexcept {
+  const TimePoint until = SteadyClock::now() + connect_first_max;
+  const auto under_way = [this] {
+    return std::any_of(places_.begin(), places_.end(),
+                       [](const Place& place) { return place.state == Place::State::connecting; });
+  };
+  connect_granted();
+  while (under_way() && SteadyClock::now() < until) {
+    sleep(until);
+    service();
+    connect_granted();
+  }
+}
+
 void Keeper::run() noexcept {
   while (!stop_.load(std::memory_order_acquire)) {
     service();
     sweep();
     connect_granted();
     run_errands();
-    sleep();
+    sleep(next_duty());
   }
 }
 
-void Keeper::sleep() noexcept {
+TimePoint Keeper::next_duty() const noexcept {
   TimePoint until = SteadyClock::now() + service_interval;
-  if (!errand_ && !ended_) {
-    if (lease_.options.renew) until = std::min(until, renew_at_);
-    for (const Place& place : places_) {
-      if (place.state == Place::State::lost) until = std::min(until, place.next_attempt);
-    }
+  if (errand_ || ended_) return until;
+  if (lease_.options.renew) until = std::min(until, renew_at_);
+  for (const Place& place : places_) {
+    if (place.state == Place::State::lost) until = std::min(until, place.next_attempt);
   }
+  return until;
+}
+
+void Keeper::sleep(TimePoint until) noexcept {
   std::vector<pollfd> set{{lease_.keeper_wakeup.descriptor(), POLLIN, 0}};
   for (const Opened& opened : transports_) {
     set.push_back({opened.transport->service_descriptor(), POLLIN, 0});
@@ -172,76 +195,107 @@ void Keeper::note_lost(const std::vector<LostWorker>& lost) noexcept {
   }
 }
 
+/// All granted workers at once: each step of a handshake is somebody's wake-up, and they overlap.
 void Keeper::connect_granted() noexcept {
   if (ended_) return;
   for (std::size_t index = 0; index < places_.size(); ++index) {
     Place& place = places_[index];
-    if (place.state != Place::State::granted || stop_.load(std::memory_order_acquire)) continue;
-    const Status status = connect(index, place);
-    note_connected(status, place);
-    service();
+    if (stop_.load(std::memory_order_acquire)) break;
+    if (place.state == Place::State::granted) {
+      auto ways = endpoints_to(place.grant, lease_.options.transports, machine_);
+      if (ways.ok()) {
+        place.ways = std::move(*ways);
+        try_ways(place, Error(Errc::unavailable));
+      } else {
+        note_failed(ways.error(), place);
+      }
+    } else if (place.state == Place::State::connecting) {
+      take_attempt(index, place);
+    }
   }
   publish();
 }
 
-Status Keeper::connect(std::size_t index, Place& place) {
-  const auto ways = endpoints_to(place.grant, lease_.options.transports, machine_);
-  if (!ways.ok()) return ways.error();
-  Error last(Errc::unavailable);
-  for (const Endpoint& way : *ways) {
-    auto established = establish(place.grant, way);
-    if (!established.ok()) {
-      last = established.error();
-      if (!may_pass(last.code())) return last;  // The worker has spoken: another way to it says nothing else.
-      continue;
+void Keeper::try_ways(Place& place, Error last) {
+  while (!place.ways.empty()) {
+    Status started = start_attempt(place);
+    if (started.ok()) {
+      place.state = Place::State::connecting;
+      return;
     }
-    const transport::RemoteRegion region = (*opened(way.transport))->region;
-    lease_.ownership.lock();
-    Status status = lease_.calls.connect(static_cast<std::uint32_t>(index), std::move(*established), region);
-    const bool asleep = lease_.owner_asleep;
-    lease_.ownership.unlock();
-    if (asleep) lease_.owner_wakeup.wake();
-    return status;
+    last = started.error();
+    place.ways.erase(place.ways.begin());
   }
-  return last;
+  note_failed(last, place);
 }
 
-/// A worker that loads its function answers late. Only while no link of another transport would fall
-/// silent meanwhile, and only as long as the user waits for the lease.
+Status Keeper::start_attempt(Place& place) {
+  const auto hello = hello_to(place.grant);
+  if (!hello.ok()) return hello.error();
+  const auto by = opened(place.ways.front().transport);
+  if (!by.ok()) return by.error();
+  const auto attempt =
+      (*by)->transport->start_connect(place.ways.front().address, wire::bytes_of(*hello), patience());
+  if (!attempt.ok()) return name_way(attempt.error(), place.ways.front(), place.grant);
+  place.attempt = *attempt;
+  return {};
+}
+
+void Keeper::take_attempt(std::size_t index, Place& place) {
+  const Endpoint& way = place.ways.front();
+  auto taken = (*opened(way.transport))->transport->take_connected(place.attempt);
+  if (!taken) return;
+  const Status status =
+      taken->ok() ? join_lease(index, place, std::move(**taken)) : name_way(taken->error(), way, place.grant);
+  if (status.ok()) {
+    place.state = Place::State::connected;
+  } else if (taken->ok() || !may_pass(status.error().code())) {
+    note_failed(status.error(), place);  // The worker has spoken: another way to it says nothing else.
+  } else {
+    place.ways.erase(place.ways.begin());
+    try_ways(place, status.error());
+  }
+}
+
+/// A worker that loads its function answers late: as long as the user waits for the lease.
 std::chrono::milliseconds Keeper::patience() const noexcept {
-  if (transports_.size() > 1) return connect_max;
   const auto left = std::chrono::floor<std::chrono::milliseconds>(wanted_until_ - SteadyClock::now());
   return std::max(connect_max, left);
 }
 
-Result<Established> Keeper::establish(const api::GrantedWorker& grant, const Endpoint& way) {
+Result<wire::Hello> Keeper::hello_to(const api::GrantedWorker& grant) const {
   const auto token = wire::parse_token(grant.token);
   if (!token.ok()) return token.error();
-  const wire::Hello hello{
+  return wire::Hello{
       .slots_log2 = static_cast<std::uint8_t>(std::countr_zero(lease_.options.in_flight)),
       .slot_bytes_log2 = static_cast<std::uint8_t>(std::countr_zero(lease_.options.slot_bytes)),
       .token = *token};
-  const auto by = opened(way.transport);
-  if (!by.ok()) return by.error();
-  transport::Transport& transport = *(*by)->transport;
-  auto connected = transport.connect(way.address, wire::bytes_of(hello), patience());
-  if (!connected.ok()) {
-    return Error(connected.error().code(), way.transport + " " + way.address + " on node " + grant.node_name +
-                                               ": " + connected.error().message());
-  }
-  const auto welcome = wire::parse_welcome(connected->private_data);
+}
+
+Status Keeper::join_lease(std::size_t index, const Place& place, transport::Transport::Connected connected) {
+  const Endpoint& way = place.ways.front();
+  const Opened& by = **opened(way.transport);
+  const auto welcome = wire::parse_welcome(connected.private_data);
   if (!welcome.ok()) return welcome.error();
-  const auto layout = wire::layout_of(hello, welcome->region_bytes);
+  const auto hello = hello_to(place.grant);
+  if (!hello.ok()) return hello.error();
+  const auto layout = wire::layout_of(*hello, welcome->region_bytes);
   if (!layout.ok()) return layout.error();
-  return Established{.connection = std::move(connected->connection),
-                     .capabilities = transport.capabilities(),
-                     .welcome = *welcome,
-                     .layout = *layout,
-                     .identity = {.node = grant.node,
-                                  .node_name = grant.node_name,
-                                  .worker = grant.worker,
-                                  .transport = way.transport,
-                                  .address = way.address}};
+  Established established{.connection = std::move(connected.connection),
+                          .capabilities = by.transport->capabilities(),
+                          .welcome = *welcome,
+                          .layout = *layout,
+                          .identity = {.node = place.grant.node,
+                                       .node_name = place.grant.node_name,
+                                       .worker = place.grant.worker,
+                                       .transport = way.transport,
+                                       .address = way.address}};
+  lease_.ownership.lock();
+  Status status = lease_.calls.connect(static_cast<std::uint32_t>(index), std::move(established), by.region);
+  const bool asleep = lease_.owner_asleep;
+  lease_.ownership.unlock();
+  if (asleep) lease_.owner_wakeup.wake();
+  return status;
 }
 
 Result<Keeper::Opened*> Keeper::opened(const std::string& transport) {
@@ -256,16 +310,12 @@ Result<Keeper::Opened*> Keeper::opened(const std::string& transport) {
   return &transports_.back();
 }
 
-void Keeper::note_connected(const Status& status, Place& place) {
-  if (status.ok()) {
-    place.state = Place::State::connected;
-    return;
-  }
+void Keeper::note_failed(const Error& error, Place& place) {
   place.state = Place::State::lost;
   place.next_attempt = SteadyClock::now() + place.backoff.next();
   const std::lock_guard lock(mutex_);
-  last_ = status.error();
-  if (!may_pass(status.error().code())) fatal_ = status.error();
+  last_ = error;
+  if (!may_pass(error.code())) fatal_ = error;
 }
 
 void Keeper::publish() {

@@ -17,6 +17,7 @@
 #include "client/lease_state.hpp"
 #include "client/manager_client.hpp"
 #include "runtime/transport/transport.hpp"
+#include "runtime/wire/handshake.hpp"
 
 namespace sublet::client {
 
@@ -30,7 +31,7 @@ class Keeper {
   Keeper(const Keeper&) = delete;
   Keeper& operator=(const Keeper&) = delete;
 
-  /// Starts to connect the granted workers and to keep the lease.
+  /// Connects the granted workers, for a moment in the caller's thread, and keeps the lease from then on.
   [[nodiscard]] Status start(const api::LeaseGrant& grant, TimePoint granted);
   /// Waits until every worker is connected: the first error that waiting does not mend, or unavailable
   /// with the last error when `until` has come.
@@ -46,11 +47,13 @@ class Keeper {
   };
   /// One worker's place in the lease.
   struct Place {
-    enum class State : std::uint8_t { granted, connected, lost, replacing };
+    enum class State : std::uint8_t { granted, connecting, connected, lost, replacing };
     State state = State::granted;
     api::GrantedWorker grant;
     Backoff backoff;
     TimePoint next_attempt;
+    std::vector<Endpoint> ways{};  ///< Connecting: the one under way, then those left to try.
+    std::uint64_t attempt = 0;     ///< Connecting: its number in the transport.
   };
   /// A request to the manager that runs beside the keeper.
   struct Errand {
@@ -65,16 +68,23 @@ class Keeper {
   };
 
   void run() noexcept;
-  void sleep() noexcept;
+  void connect_first() noexcept;
+  void sleep(TimePoint until) noexcept;
+  [[nodiscard]] TimePoint next_duty() const noexcept;
   void service() noexcept;
   void sweep() noexcept;
   void note_lost(const std::vector<LostWorker>& lost) noexcept;
   void connect_granted() noexcept;
-  [[nodiscard]] Status connect(std::size_t index, Place& place);
+  /// Begins with the first of the ways left; notes `last` when there is none.
+  void try_ways(Place& place, Error last);
+  [[nodiscard]] Status start_attempt(Place& place);
+  void take_attempt(std::size_t index, Place& place);
+  [[nodiscard]] Status join_lease(std::size_t index, const Place& place,
+                                  transport::Transport::Connected connected);
   [[nodiscard]] std::chrono::milliseconds patience() const noexcept;
-  [[nodiscard]] Result<Established> establish(const api::GrantedWorker& grant, const Endpoint& way);
+  [[nodiscard]] Result<wire::Hello> hello_to(const api::GrantedWorker& grant) const;
   [[nodiscard]] Result<Opened*> opened(const std::string& transport);
-  void note_connected(const Status& status, Place& place);
+  void note_failed(const Error& error, Place& place);
   void publish();
 
   void run_errands() noexcept;

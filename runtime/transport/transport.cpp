@@ -1,10 +1,26 @@
 #include "runtime/transport/transport.hpp"
 
+#include <algorithm>
+
+#include "runtime/base/clock.hpp"
 #include "runtime/transport/fabric/fabric_transport.hpp"
 #include "runtime/transport/fault/fault_transport.hpp"
 #include "runtime/transport/shm/shm_transport.hpp"
 
 namespace sublet::transport {
+
+Result<Transport::Connected> Transport::connect(const std::string& address,
+                                                std::span<const std::byte> private_data,
+                                                std::chrono::milliseconds timeout) {
+  const TimePoint deadline = SteadyClock::now() + timeout;
+  const Result<std::uint64_t> attempt = start_connect(address, private_data, timeout);
+  if (!attempt) return attempt.error();
+  while (true) {
+    if (std::optional<Result<Connected>> done = take_connected(*attempt)) return std::move(*done);
+    const auto left = std::chrono::ceil<std::chrono::milliseconds>(deadline - SteadyClock::now());
+    service(std::max(left, std::chrono::milliseconds(0)));
+  }
+}
 
 Result<std::unique_ptr<Transport>> open(std::string_view name, const Timing& timing) {
   if (name == "tcp") return fabric::open(timing);

@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -146,11 +147,19 @@ class Transport {
     std::unique_ptr<Connection> connection;
     std::vector<std::byte> private_data;  ///< Of the acceptance. Hostile until checked.
   };
-  /// Connects and waits for the peer's word, at most `timeout`. A rejection returns the error that the
-  /// peer's wire::Refusal carries. Service thread.
-  [[nodiscard]] virtual Result<Connected> connect(const std::string& address,
-                                                  std::span<const std::byte> private_data,
-                                                  std::chrono::milliseconds timeout) = 0;
+  /// Begins to connect; service() drives it, so that many can be under way at once. Service thread.
+  /// @return The attempt's number, for take_connected() or give_up().
+  [[nodiscard]] virtual Result<std::uint64_t> start_connect(const std::string& address,
+                                                            std::span<const std::byte> private_data,
+                                                            std::chrono::milliseconds timeout) = 0;
+  /// What came of an attempt, told once; nothing while it is under way. At its timeout the next look tells
+  /// Errc::timeout. A rejection is the error that the peer's wire::Refusal carries. Service thread.
+  [[nodiscard]] virtual std::optional<Result<Connected>> take_connected(std::uint64_t attempt) = 0;
+  /// Ends an attempt that was not taken. Service thread.
+  virtual void give_up(std::uint64_t attempt) noexcept = 0;
+  /// Connects and waits for the peer's word, at most `timeout`. Service thread.
+  [[nodiscard]] Result<Connected> connect(const std::string& address, std::span<const std::byte> private_data,
+                                          std::chrono::milliseconds timeout);
 
   /// Drives set-up, heartbeats and peer death for at most `wait_max`, sooner when something happened.
   /// To be called at least every heartbeat_interval while connections live: a side that does not is

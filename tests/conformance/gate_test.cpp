@@ -7,6 +7,8 @@
 
 #include <algorithm>
 #include <cstring>
+#include <map>
+#include <optional>
 #include <thread>
 
 #include "runtime/transport/gate/gate.hpp"
@@ -201,6 +203,60 @@ TEST_CASE("an address where nobody listens, nobody answers or nonsense comes bac
   if (is_shm(backend)) ::unlink(silent.c_str());
   REQUIRE(nonsense == Errc::protocol_error);
   REQUIRE(hung_up == Errc::unavailable);
+}
+
+TEST_CASE("connects under way at once do not wait for one another") {
+  const std::string backend = GENERATE(from_range(backends()));
+  CAPTURE(backend);
+  Side side(backend);
+  const auto private_data = wire::bytes_of(side.own);
+  const std::string silent = fresh_address(backend);
+  gate::Address local = parse(silent);
+  const FileDescriptor listener(::socket(local.storage.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  REQUIRE(::bind(listener.get(), local.get(), local.length) == 0);
+  REQUIRE(::listen(listener.get(), 4) == 0);
+  local.length = sizeof(local.storage);
+  REQUIRE(::getsockname(listener.get(), reinterpret_cast<sockaddr*>(&local.storage), &local.length) == 0);
+  const std::uint64_t hopeless =
+      side.transport->start_connect(gate::to_text(local), private_data, 300ms).value();
+  const std::uint64_t unwanted =
+      side.transport->start_connect(gate::to_text(local), private_data, 1min).value();
+
+  constexpr std::size_t peers_count = 3;
+  std::vector<std::unique_ptr<PeerProcess>> peers;
+  std::map<std::uint64_t, bool> taken;
+  for (std::size_t i = 0; i < peers_count; ++i) {
+    peers.push_back(std::make_unique<PeerProcess>(backend));
+    taken[side.transport->start_connect(peers.back()->address(), private_data, patience).value()] = false;
+  }
+  std::vector<Transport::Connected> connected;
+  const TimePoint deadline = SteadyClock::now() + patience;
+  while (connected.size() < peers_count && SteadyClock::now() < deadline) {
+    side.transport->service(10ms);
+    for (auto& [attempt, done] : taken) {
+      if (done) continue;
+      if (auto found = side.transport->take_connected(attempt)) {
+        REQUIRE(found->ok());
+        connected.push_back(std::move(**found));
+        done = true;
+      }
+    }
+  }
+  REQUIRE(connected.size() == peers_count);
+  REQUIRE(side.transport->take_connected(taken.begin()->first)->error().code() ==
+          Errc::not_found);  // Told once.
+  REQUIRE_FALSE(side.transport->take_connected(unwanted).has_value());
+  side.transport->give_up(unwanted);
+  side.transport->give_up(unwanted);
+  REQUIRE(side.transport->take_connected(unwanted)->error().code() == Errc::not_found);
+  std::optional<Result<Transport::Connected>> late;
+  while (!(late = side.transport->take_connected(hopeless)) && SteadyClock::now() < deadline) {
+    side.transport->service(10ms);
+  }
+  REQUIRE(late.has_value());
+  REQUIRE(late->error().code() == Errc::timeout);
+  connected.clear();
+  if (is_shm(backend)) ::unlink(silent.c_str());
 }
 
 TEST_CASE("a listener's address is its own") {

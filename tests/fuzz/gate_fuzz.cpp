@@ -109,8 +109,12 @@ void be_visited(fuzz::Input& input) {
   });
   {
     Gate gate({});
-    const Result<Gate::Admission> admission =
-        gate.connect(address, {}, {}, {}, SteadyClock::now() + std::chrono::seconds(20));
+    const Result<std::uint64_t> attempt =
+        gate.start_connect(address, {}, {}, {}, SteadyClock::now() + std::chrono::seconds(20));
+    SUBLET_ASSERT(attempt.ok());
+    std::optional<Result<Gate::Admission>> taken;
+    while (!(taken = gate.take_admission(*attempt))) gate.service(std::chrono::seconds(1));
+    const Result<Gate::Admission>& admission = *taken;
     SUBLET_ASSERT(admission.ok() || admission.error().code() != Errc::timeout);
     if (admission) {
       SUBLET_ASSERT(admission->acceptance.private_data.size() <= limits::accept_private_bytes);

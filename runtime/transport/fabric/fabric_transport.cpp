@@ -56,8 +56,10 @@ class FabricTransport final : public Transport {
   void reject(std::uint64_t request, std::span<const std::byte> private_data) noexcept override {
     gate_.refuse(request, private_data);
   }
-  Result<Connected> connect(const std::string& address, std::span<const std::byte> private_data,
-                            std::chrono::milliseconds timeout) override;
+  Result<std::uint64_t> start_connect(const std::string& address, std::span<const std::byte> private_data,
+                                      std::chrono::milliseconds timeout) override;
+  std::optional<Result<Connected>> take_connected(std::uint64_t attempt) override;
+  void give_up(std::uint64_t attempt) noexcept override;
 
   void service(std::chrono::milliseconds wait_max) override { gate_.service(wait_max); }
   int service_descriptor() const noexcept override { return gate_.descriptor(); }
@@ -67,11 +69,23 @@ class FabricTransport final : public Transport {
   [[nodiscard]] Result<std::unique_ptr<Connection>> finish(const gate::LinkPtr& link, Helper& helper,
                                                            TimePoint deadline);
 
+  /// An attempt of ours whose peer has answered: its data path is on its way.
+  struct Opening {
+    gate::LinkPtr link;
+    std::vector<std::byte> private_data;
+    std::unique_ptr<Helper> helper;
+  };
+  [[nodiscard]] Result<std::unique_ptr<Connection>> make(const gate::LinkPtr& link, Helper& helper);
+  /// Starts the data path of an admitted attempt.
+  [[nodiscard]] Status open_data(std::uint64_t attempt, gate::Gate::Admission admission);
+
   Timing timing_;
   Capabilities capabilities_;
   std::shared_ptr<Domain> domain_;
   std::map<std::uint64_t, Handle<fid_mr>> regions_;
   gate::Gate gate_;
+  std::map<std::uint64_t, TimePoint> deadlines_;  ///< Of each attempt of ours.
+  std::map<std::uint64_t, Opening> openings_;
 };
 
 Result<RemoteRegion> FabricTransport::register_region(const memory::Region& region) {
@@ -94,6 +108,14 @@ Result<std::unique_ptr<Connection>> FabricTransport::finish(const gate::LinkPtr&
     return error;
   };
   if (Status waited = gate_.wait_for(helper.done(), *link, deadline); !waited) return fail(waited.error());
+  return make(link, helper);
+}
+
+Result<std::unique_ptr<Connection>> FabricTransport::make(const gate::LinkPtr& link, Helper& helper) {
+  const auto fail = [&](const Error& error) {
+    link->hang_up();
+    return error;
+  };
   Result<Endpoint> endpoint = helper.take();
   if (!endpoint) return fail(endpoint.error());
   Result<std::unique_ptr<FabricConnection>> made =
@@ -131,29 +153,75 @@ Result<std::unique_ptr<Connection>> FabricTransport::accept(std::uint64_t reques
   return finish(link, helper, deadline);
 }
 
-Result<Transport::Connected> FabricTransport::connect(const std::string& address,
-                                                      std::span<const std::byte> private_data,
-                                                      std::chrono::milliseconds timeout) {
+Result<std::uint64_t> FabricTransport::start_connect(const std::string& address,
+                                                     std::span<const std::byte> private_data,
+                                                     std::chrono::milliseconds timeout) {
   const TimePoint deadline = SteadyClock::now() + timeout;
   Result<gate::Address> parsed = gate::parse_inet(address);
   if (!parsed) return parsed.error();
-  Result<gate::Gate::Admission> admission = gate_.connect(*parsed, private_data, {}, {}, deadline);
-  if (!admission) return admission.error();
-  const gate::LinkPtr link = admission->link;
+  Result<std::uint64_t> started = gate_.start_connect(*parsed, private_data, {}, {}, deadline);
+  if (started) deadlines_[*started] = deadline;
+  return started;
+}
+
+Status FabricTransport::open_data(std::uint64_t attempt, gate::Gate::Admission admission) {
   AcceptPart part;
-  if (admission->acceptance.backend.size() != sizeof(part)) {
-    link->hang_up();
+  if (admission.acceptance.backend.size() != sizeof(part)) {
+    admission.link->hang_up();
     return Error(Errc::protocol_error, "the acceptance does not name a data path");
   }
-  std::memcpy(&part, admission->acceptance.backend.data(), sizeof(part));
-  gate::Address peer = admission->peer;  // Its host, never one that it names.
+  std::memcpy(&part, admission.acceptance.backend.data(), sizeof(part));
+  gate::Address peer = admission.peer;  // Its host, never one that it names.
   set_port(peer, part.port);
-  Helper helper([domain = domain_, peer, nonce = part.nonce](
-                    const Patience& patience) { return connect_one(domain, peer, nonce, patience); },
-                deadline);
-  Result<std::unique_ptr<Connection>> connection = finish(link, helper, deadline);
+  auto helper = std::make_unique<Helper>(
+      [domain = domain_, peer, nonce = part.nonce](const Patience& patience) {
+        return connect_one(domain, peer, nonce, patience);
+      },
+      deadlines_.at(attempt));
+  if (Status watched = gate_.watch(helper->done()); !watched) {
+    admission.link->hang_up();
+    return watched;
+  }
+  openings_[attempt] = {std::move(admission.link), std::move(admission.acceptance.private_data),
+                        std::move(helper)};
+  return {};
+}
+
+std::optional<Result<Transport::Connected>> FabricTransport::take_connected(std::uint64_t attempt) {
+  auto found = openings_.find(attempt);
+  if (found == openings_.end()) {
+    std::optional<Result<gate::Gate::Admission>> taken = gate_.take_admission(attempt);
+    if (!taken) return std::nullopt;
+    Status opened = taken->ok() ? open_data(attempt, std::move(**taken)) : Status(taken->error());
+    if (opened) return std::nullopt;
+    deadlines_.erase(attempt);
+    return opened.error();
+  }
+  Opening& opening = found->second;
+  const bool done = opening.helper->is_done();
+  if (!done && opening.link->up() && SteadyClock::now() < deadlines_.at(attempt)) return std::nullopt;
+  gate_.forget(opening.helper->done());
+  Opening over = std::move(opening);
+  openings_.erase(found);
+  deadlines_.erase(attempt);
+  if (!done) {
+    const bool left = !over.link->up();
+    over.link->hang_up();
+    if (left) return Error(Errc::peer_lost, "the peer left during the handshake");
+    return Error(Errc::timeout, "the peer did not finish the handshake in time");
+  }
+  Result<std::unique_ptr<Connection>> connection = make(over.link, *over.helper);
   if (!connection) return connection.error();
-  return Connected{std::move(*connection), std::move(admission->acceptance.private_data)};
+  return Connected{std::move(*connection), std::move(over.private_data)};
+}
+
+void FabricTransport::give_up(std::uint64_t attempt) noexcept {
+  if (deadlines_.erase(attempt) == 0) return;
+  const auto found = openings_.find(attempt);
+  if (found == openings_.end()) return gate_.give_up(attempt);
+  gate_.forget(found->second.helper->done());
+  found->second.link->hang_up();
+  openings_.erase(found);
 }
 
 }  // namespace

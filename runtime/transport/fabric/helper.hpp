@@ -47,6 +47,11 @@ class Helper {
 
   /// Readable once take() has something.
   [[nodiscard]] int done() const noexcept { return shared_->done.get(); }
+  /// Takes the word of done(): once.
+  [[nodiscard]] bool is_done() noexcept {
+    std::uint64_t count = 0;
+    return ::read(shared_->done.get(), &count, sizeof(count)) == sizeof(count);
+  }
   [[nodiscard]] Result<Endpoint> take() {
     thread_.join();
     const std::lock_guard lock(shared_->mutex);

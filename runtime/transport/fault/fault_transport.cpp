@@ -151,12 +151,16 @@ class FaultTransport final : public Transport {
   void reject(std::uint64_t request, std::span<const std::byte> private_data) noexcept override {
     backend_->reject(request, private_data);
   }
-  Result<Connected> connect(const std::string& address, std::span<const std::byte> private_data,
-                            std::chrono::milliseconds timeout) override {
-    Result<Connected> connected = backend_->connect(address, private_data, timeout);
-    if (connected) connected->connection = wrap(std::move(connected->connection));
-    return connected;
+  Result<std::uint64_t> start_connect(const std::string& address, std::span<const std::byte> private_data,
+                                      std::chrono::milliseconds timeout) override {
+    return backend_->start_connect(address, private_data, timeout);
   }
+  std::optional<Result<Connected>> take_connected(std::uint64_t attempt) override {
+    std::optional<Result<Connected>> taken = backend_->take_connected(attempt);
+    if (taken && taken->ok()) (*taken)->connection = wrap(std::move((*taken)->connection));
+    return taken;
+  }
+  void give_up(std::uint64_t attempt) noexcept override { backend_->give_up(attempt); }
   void service(std::chrono::milliseconds wait_max) override { backend_->service(wait_max); }
   int service_descriptor() const noexcept override { return backend_->service_descriptor(); }
 

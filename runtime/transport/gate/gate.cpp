@@ -162,11 +162,18 @@ void Gate::refuse(std::uint64_t request, std::span<const std::byte> private_data
   remove(request);
 }
 
-Result<std::uint64_t> Gate::start(const Address& address, TimePoint deadline) {
+Result<std::uint64_t> Gate::start_connect(const Address& address, std::span<const std::byte> private_data,
+                                          std::span<const std::byte> backend, std::span<const int> files,
+                                          TimePoint deadline) {
+  if (private_data.size() > limits::connect_private_bytes) {
+    return Error(Errc::too_large, "a connect request carries at most " +
+                                      std::to_string(limits::connect_private_bytes) + " private bytes");
+  }
   FileDescriptor socket(::socket(address.storage.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
   if (!socket.valid()) return failed("socket", errno);
   set_no_delay(socket.get());
   const bool is_unix = address.storage.ss_family == AF_UNIX;
+  SUBLET_ASSERT(is_unix || files.empty());
   int error = ::connect(socket.get(), address.get(), address.length) == 0 ? 0 : errno;
   while (is_unix && error == EAGAIN && SteadyClock::now() < deadline) {  // Its queue is full: come again.
     service(lingering_step);
@@ -176,51 +183,72 @@ Result<std::uint64_t> Gate::start(const Address& address, TimePoint deadline) {
   if (is_unix && !same_user(socket.get())) {
     return Error(Errc::permission_denied, to_text(address) + " belongs to another user; use tcp");
   }
-  return add(std::move(socket), Stage::connecting, EPOLLOUT);
+  const std::uint64_t id = add(std::move(socket), Stage::connecting, error == 0 ? EPOLLIN : EPOLLOUT);
+  Entry& entry = entries_.at(id);
+  entry.peer = address;
+  entry.deadline = deadline;
+  entry.greeting.private_data.assign(private_data.begin(), private_data.end());
+  entry.greeting.backend.assign(backend.begin(), backend.end());
+  if (error == 0) say_hello(id, entry, files);
+  return id;
 }
 
-Result<Gate::Admission> Gate::connect(const Address& address, std::span<const std::byte> private_data,
-                                      std::span<const std::byte> backend, std::span<const int> files,
-                                      TimePoint deadline) {
-  if (private_data.size() > limits::connect_private_bytes) {
-    return Error(Errc::too_large, "a connect request carries at most " +
-                                      std::to_string(limits::connect_private_bytes) + " private bytes");
+void Gate::say_hello(std::uint64_t id, Entry& entry, std::span<const int> files) {
+  const Greeting hello = std::exchange(entry.greeting, {});
+  const HandshakeFront front{static_cast<std::uint16_t>(hello.private_data.size()),
+                             static_cast<std::uint16_t>(hello.backend.size())};
+  const std::array<std::span<const std::byte>, 3> pieces{std::as_bytes(std::span(&front, 1)),
+                                                         hello.private_data, hello.backend};
+  if (entry.stage == Stage::connecting) entry.stage = Stage::asking;
+  if (!send_frame(entry.link->socket(), FrameType::hello, pieces, files)) {
+    end(id, {Errc::unavailable, to_text(entry.peer) + " closed the connection"});
   }
-  Result<std::uint64_t> started = start(address, deadline);
-  if (!started) return started.error();
-  const std::uint64_t id = *started;
-  while (true) {
-    Entry& entry = entries_.at(id);
-    if (entry.stage == Stage::connected) {
-      const HandshakeFront front{static_cast<std::uint16_t>(private_data.size()),
-                                 static_cast<std::uint16_t>(backend.size())};
-      const std::array pieces{std::as_bytes(std::span(&front, 1)), private_data, backend};
-      entry.stage = Stage::asking;
-      if (!send_frame(entry.link->socket(), FrameType::hello, pieces, files)) {
-        end(id, {Errc::unavailable, to_text(address) + " closed the connection"});
-      }
-    } else if (entry.stage == Stage::answered) {
-      make_live(entry);
-      return Admission{entry.link, std::move(entry.greeting), address};
-    } else if (entry.stage == Stage::ended) {
-      const Error failure = std::move(entry.failure);
-      remove(id);
-      return failure;
-    } else {
-      const auto left = std::chrono::ceil<std::chrono::milliseconds>(deadline - SteadyClock::now());
-      if (left.count() <= 0) {
-        remove(id);
-        return Error(Errc::timeout, to_text(address) + " did not answer in time");
-      }
-      service(left);
-    }
+}
+
+bool Gate::is_attempt(Stage stage) noexcept {
+  return stage == Stage::connecting || stage == Stage::asking || stage == Stage::answered ||
+         stage == Stage::ended;
+}
+
+std::optional<Result<Gate::Admission>> Gate::take_admission(std::uint64_t id) {
+  const auto found = entries_.find(id);
+  if (found == entries_.end() || !is_attempt(found->second.stage)) {
+    return Error(Errc::not_found, "no such attempt to connect");
   }
+  Entry& entry = found->second;
+  if (entry.stage == Stage::answered) {
+    make_live(entry);
+    return Admission{entry.link, std::move(entry.greeting), entry.peer};
+  }
+  if (entry.stage == Stage::ended) {
+    const Error failure = std::move(entry.failure);
+    remove(id);
+    return failure;
+  }
+  if (SteadyClock::now() < entry.deadline) return std::nullopt;
+  const Error late(Errc::timeout, to_text(entry.peer) + " did not answer in time");
+  remove(id);
+  return late;
+}
+
+void Gate::give_up(std::uint64_t id) noexcept {
+  const auto found = entries_.find(id);
+  if (found != entries_.end() && is_attempt(found->second.stage)) remove(id);
+}
+
+Status Gate::watch(int event) {
+  epoll_event interest{EPOLLIN, {.u64 = waited_event}};
+  if (::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, event, &interest) != 0) return failed("epoll_ctl", errno);
+  return {};
+}
+
+void Gate::forget(int event) noexcept {
+  ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, event, nullptr);
 }
 
 Status Gate::wait_for(int event, const Link& link, TimePoint deadline) {
-  epoll_event interest{EPOLLIN, {.u64 = waited_event}};
-  if (::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, event, &interest) != 0) return failed("epoll_ctl", errno);
-  Status status;
+  Status status = watch(event);
+  if (!status) return status;
   while (true) {
     std::uint64_t count = 0;
     if (::read(event, &count, sizeof(count)) == sizeof(count)) break;
@@ -235,7 +263,7 @@ Status Gate::wait_for(int event, const Link& link, TimePoint deadline) {
     }
     service(left);
   }
-  ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, event, nullptr);
+  forget(event);
   return status;
 }
 

@@ -9,6 +9,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -74,12 +75,20 @@ class Gate {
     Greeting acceptance;
     Address peer;
   };
-  /// Connects, says hello and waits for the answer until `deadline`; serves the other links meanwhile.
-  [[nodiscard]] Result<Admission> connect(const Address& address, std::span<const std::byte> private_data,
-                                          std::span<const std::byte> backend, std::span<const int> files,
-                                          TimePoint deadline);
+  /// Connects and says hello; service() drives it. `files` only to unix sockets.
+  [[nodiscard]] Result<std::uint64_t> start_connect(const Address& address,
+                                                    std::span<const std::byte> private_data,
+                                                    std::span<const std::byte> backend,
+                                                    std::span<const int> files, TimePoint deadline);
+  /// What came of it, once; nothing while it is under way before its deadline.
+  [[nodiscard]] std::optional<Result<Admission>> take_admission(std::uint64_t id);
+  /// Forgets an attempt that was not taken.
+  void give_up(std::uint64_t id) noexcept;
 
   void service(std::chrono::milliseconds wait_max);
+  /// Lets service() return when `event` is readable.
+  [[nodiscard]] Status watch(int event);
+  void forget(int event) noexcept;
   /// Serves until `event` is readable, the link is down or the deadline has passed.
   [[nodiscard]] Status wait_for(int event, const Link& link, TimePoint deadline);
   [[nodiscard]] int descriptor() const noexcept { return epoll_.get(); }
@@ -107,22 +116,23 @@ class Gate {
 
  private:
   enum class Stage : std::uint8_t {
-    connecting,  ///< Ours: the socket is on its way.
-    connected,   ///< Ours: the socket is there; hello follows.
+    connecting,  ///< Ours: the socket is on its way; hello follows.
     asking,      ///< Ours: hello sent, the answer is due.
-    answered,    ///< Ours: accepted, not yet taken by connect().
+    answered,    ///< Ours: accepted, not yet taken.
     greeting,    ///< A visitor whose hello is due.
     waiting,     ///< A visitor that waits for our answer.
     live,
-    ended,  ///< Ours: failed, not yet taken by connect().
+    ended,  ///< Ours: failed, not yet taken.
   };
   struct Entry {
     LinkPtr link;
     Stage stage = Stage::ended;
-    TimePoint since;    ///< Of the stage.
-    TimePoint heard;    ///< Last byte.
-    TimePoint pinged;   ///< Last ping of ours.
-    Greeting greeting;  ///< The peer's.
+    TimePoint since;     ///< Of the stage.
+    TimePoint heard;     ///< Last byte.
+    TimePoint pinged;    ///< Last ping of ours.
+    TimePoint deadline;  ///< Ours: of the answer.
+    Address peer;        ///< Ours.
+    Greeting greeting;   ///< The peer's; ours while connecting.
     Error failure{Errc::unavailable};
     std::array<std::byte, sizeof(FrameHeader) + body_bytes_max> buffer{};
     std::size_t buffered = 0;
@@ -146,7 +156,8 @@ class Gate {
   void make_live(Entry& entry);
   void sweep(TimePoint now);
   void serve_lingering(bool at_end);
-  [[nodiscard]] Result<std::uint64_t> start(const Address& address, TimePoint deadline);
+  [[nodiscard]] static bool is_attempt(Stage stage) noexcept;  ///< One of ours that was not taken.
+  void say_hello(std::uint64_t id, Entry& entry, std::span<const int> files);
 
   Timing timing_;
   FileDescriptor epoll_;

@@ -85,7 +85,7 @@ void Gate::on_connected(std::uint64_t id, Entry& entry) {
   if (error != 0) return end(id, {Errc::unavailable, std::string("cannot connect: ") + std::strerror(error)});
   epoll_event event{EPOLLIN, {.u64 = id}};
   ::epoll_ctl(epoll_.get(), EPOLL_CTL_MOD, socket, &event);
-  entry.stage = Stage::connected;
+  say_hello(id, entry, {});
 }
 
 void Gate::admit_all() {
@@ -135,7 +135,6 @@ void Gate::end(std::uint64_t id, Error failure) noexcept {
   Entry& entry = found->second;
   switch (entry.stage) {
     case Stage::connecting:
-    case Stage::connected:
     case Stage::asking:
     case Stage::answered:
       ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, entry.link->socket(), nullptr);
@@ -248,7 +247,6 @@ bool Gate::on_frame(std::uint64_t id, FrameType type, std::span<const std::byte>
       return true;
     case Stage::waiting:
     case Stage::connecting:
-    case Stage::connected:
       return false;  // It talks out of turn.
   }
   return false;

@@ -94,8 +94,10 @@ class ShmTransport final : public Transport {
     gate_.refuse(request, private_data);
   }
 
-  Result<Connected> connect(const std::string& address, std::span<const std::byte> private_data,
-                            std::chrono::milliseconds timeout) override;
+  Result<std::uint64_t> start_connect(const std::string& address, std::span<const std::byte> private_data,
+                                      std::chrono::milliseconds timeout) override;
+  std::optional<Result<Connected>> take_connected(std::uint64_t attempt) override;
+  void give_up(std::uint64_t attempt) noexcept override { gate_.give_up(attempt); }
 
   void service(std::chrono::milliseconds wait_max) override { gate_.service(wait_max); }
   int service_descriptor() const noexcept override { return gate_.descriptor(); }
@@ -150,15 +152,20 @@ Result<std::unique_ptr<Connection>> ShmTransport::accept(std::uint64_t request,
   return std::unique_ptr<Connection>(std::move(connection));
 }
 
-Result<Transport::Connected> ShmTransport::connect(const std::string& address,
-                                                   std::span<const std::byte> private_data,
-                                                   std::chrono::milliseconds timeout) {
+Result<std::uint64_t> ShmTransport::start_connect(const std::string& address,
+                                                  std::span<const std::byte> private_data,
+                                                  std::chrono::milliseconds timeout) {
   Result<gate::Address> parsed = gate::parse_unix(address);
   if (!parsed) return parsed.error();
   std::vector<int> files;
   const std::vector<std::byte> entries = describe_regions(files);
-  Result<gate::Gate::Admission> admission =
-      gate_.connect(*parsed, private_data, entries, files, SteadyClock::now() + timeout);
+  return gate_.start_connect(*parsed, private_data, entries, files, SteadyClock::now() + timeout);
+}
+
+std::optional<Result<Transport::Connected>> ShmTransport::take_connected(std::uint64_t attempt) {
+  std::optional<Result<gate::Gate::Admission>> taken = gate_.take_admission(attempt);
+  if (!taken) return std::nullopt;
+  Result<gate::Gate::Admission>& admission = *taken;
   if (!admission) return admission.error();
   gate::Greeting& acceptance = admission->acceptance;
   const gate::LinkPtr link = admission->link;
