@@ -250,12 +250,15 @@ void Agent::on_packet(WorkerProcess& worker, const local::Packet& packet) {
   if (const auto forked = packet.as<local::Forked>(); forked && worker.pid == -1) {
     worker.pid = forked->pid;
   } else if (const auto ready = packet.as<local::Ready>(); ready && worker.state == State::starting) {
-    if (!is_address(local::get(ready->tcp)) && !is_address(local::get(ready->shm))) {
+    for (const local::Endpoint& endpoint : ready->endpoints) {
+      const std::string transport(local::get(endpoint.transport));
+      const std::string_view address = local::get(endpoint.address);
+      if (options_.listen.contains(transport) && is_address(address)) worker.endpoints[transport] = address;
+    }
+    if (worker.endpoints.empty()) {
       worker.kill_at = SteadyClock::now();  // Nobody could reach it.
       return;
     }
-    if (is_address(local::get(ready->tcp))) worker.tcp = local::get(ready->tcp);
-    if (is_address(local::get(ready->shm))) worker.shm = local::get(ready->shm);
     worker.state = State::ready;
     worker.kill_at.reset();
     failed_starts_ = 0;
@@ -474,10 +477,7 @@ void Agent::publish() {
   heartbeat.ended = std::exchange(ended_, {});
   for (const auto& [id, worker] : workers_) {
     if (worker.state == State::ready && !draining_) {
-      api::WorkerInfo info{.id = id, .endpoints = {}, .function = worker.function};
-      if (!worker.tcp.empty()) info.endpoints["tcp"] = worker.tcp;
-      if (!worker.shm.empty()) info.endpoints["shm"] = worker.shm;
-      heartbeat.ready.push_back(std::move(info));
+      heartbeat.ready.push_back({.id = id, .endpoints = worker.endpoints, .function = worker.function});
     } else if (worker.token) {
       heartbeat.serving.push_back({.worker = id, .lease = worker.token->lease});
     }

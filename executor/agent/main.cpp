@@ -11,8 +11,10 @@
 #include <cxxopts.hpp>
 #include <filesystem>
 #include <iostream>
+#include <sstream>
 
 #include "executor/agent/agent.hpp"
+#include "executor/agent/listening.hpp"
 #include "executor/agent/usage_book.hpp"
 #include "runtime/base/config.hpp"
 #include "runtime/base/limits.hpp"
@@ -88,6 +90,13 @@ cxxopts::Options describe() {
       "memory", "Memory to lend, MiB; default: 3/4 of the machine's", cxxopts::value<std::uint64_t>())(
       "address", "Numeric address on which workers listen over TCP",
       cxxopts::value<std::string>()->default_value("127.0.0.1"))(
+      "verbs-address",
+      "Numeric address of an RDMA device on which workers listen too; default: that of --address, when it "
+      "leads "
+      "to one",
+      cxxopts::value<std::string>())(
+      "transports", "On what workers listen, such as tcp,shm,verbs; default: all that work on this machine",
+      cxxopts::value<std::string>())(
       "allow-public",
       "Let workers listen on an address that other machines reach; the wire is not encrypted: for trusted "
       "networks")(
@@ -213,12 +222,15 @@ Status check_words(const sublet::config::Settings& settings) {
                                              settings.given[option].as<std::string>() + "'" +
                                              settings.origin(option));
   };
-  const auto address = settings.given["address"].as<std::string>();
-  if (!is_numeric_address(address)) return wrong("address", "a numeric address of this machine");
-  if (!is_loopback(address) && !settings.given["allow-public"].as<bool>()) {
-    return Error(Errc::invalid_argument, "--address " + address + settings.origin("address") +
-                                             " can be reached from other machines; add --allow-public if "
-                                             "that is meant");
+  for (const std::string option : {"address", "verbs-address"}) {
+    if (option != "address" && settings.given.count(option) == 0) continue;
+    const auto address = settings.given[option].as<std::string>();
+    if (!is_numeric_address(address)) return wrong(option, "a numeric address of this machine");
+    if (!is_loopback(address) && !settings.given["allow-public"].as<bool>()) {
+      return Error(Errc::invalid_argument, "--" + option + " " + address + settings.origin(option) +
+                                               " can be reached from other machines; add --allow-public if "
+                                               "that is meant");
+    }
   }
   constexpr std::array levels{"debug", "info", "warning", "error", "off"};
   const auto level = settings.given["log-level"].as<std::string>();
@@ -251,7 +263,17 @@ Status read_numbers(const sublet::config::Settings& settings, sublet::agent::Opt
   return {};
 }
 
-/// All but the state directory, which is made only for an agent that runs.
+sublet::agent::ListenWish listen_wish(const cxxopts::ParseResult& given) {
+  sublet::agent::ListenWish wish;
+  wish.address = given["address"].as<std::string>();
+  if (given.count("verbs-address") > 0) wish.verbs_address = given["verbs-address"].as<std::string>();
+  if (given.count("transports") == 0) return wish;
+  std::istringstream list(given["transports"].as<std::string>());
+  for (std::string name; std::getline(list, name, ',');) wish.transports.push_back(name);
+  return wish;
+}
+
+/// All but the state directory, which is made only for an agent that runs, and what needs it.
 Result<sublet::agent::Options> read_options(const sublet::config::Settings& settings) {
   const cxxopts::ParseResult& given = settings.given;
   sublet::agent::Options options;
@@ -268,8 +290,8 @@ Result<sublet::agent::Options> read_options(const sublet::config::Settings& sett
                  "--manager: " + client.error().detail() + settings.origin("manager"));
   }
   if (Status good = check_words(settings); !good) return good.error();
+  if (Status good = sublet::agent::check(listen_wish(given)); !good) return good.error();
   options.name = given.count("name") > 0 ? given["name"].as<std::string>() : host_name();
-  options.address = given["address"].as<std::string>();
   auto cores = lent_cores(given);
   if (!cores) return cores.error();
   options.cores = std::move(*cores);
@@ -289,10 +311,16 @@ int run(sublet::agent::Options options, const cxxopts::ParseResult& given) {
   if (!state) return refuse(state.error());
   const std::string state_dir = options.state_dir = *state;
   const std::string usage_dir = sublet::agent::usage_directory(state_dir, options.manager);
-  int status = 0;
-  {
+  int status = 1;
+  auto listening = sublet::agent::choose_listening(listen_wish(given), state_dir, options.region_bytes);
+  if (listening) {
+    if (!listening->without_verbs.empty())
+      sublet::log::info("workers do not listen on verbs: " + listening->without_verbs);
+    options.listen = std::move(listening->addresses);
     sublet::agent::Agent agent(std::move(options));
     status = agent.run();
+  } else {
+    sublet::log::error(listening.error().detail());
   }
   std::error_code error;
   // What no manager has heard of is left for the next agent.

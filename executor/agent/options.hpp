@@ -2,6 +2,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -11,7 +12,7 @@ namespace sublet::agent {
 struct Options {
   std::string manager;
   std::string name;
-  std::string address;             ///< Numeric host that workers listen on over TCP; empty: no TCP.
+  std::map<std::string, std::string> listen;  ///< Transport to listen() address; shm's is each worker's own.
   std::vector<int> cores;          ///< Core numbers to lend; a number twice: oversubscribed by order.
   std::uint64_t memory_bytes = 0;  ///< To lend in all.
   std::string state_dir;

@@ -3,6 +3,7 @@
 #include <array>
 
 #include "executor/agent/agent.hpp"
+#include "runtime/base/assert.hpp"
 #include "runtime/base/log.hpp"
 
 namespace sublet::agent {
@@ -49,8 +50,9 @@ void Agent::start_worker(std::uint32_t function) {
   const std::uint32_t id = next_worker_++;
   local::Fork spec{.worker = id, .region_bytes = options_.region_bytes, .key = wire::worker_key(*key_, id)};
   const std::string shm_path = options_.state_dir + "/w" + std::to_string(id) + ".sock";
-  if (!options_.address.empty()) local::put(spec.tcp_host, options_.address + ":0");
-  local::put(spec.shm_path, shm_path);
+  for (const auto& [transport, address] : options_.listen) {
+    SUBLET_ASSERT(local::add(spec.listen, transport, transport == "shm" ? shm_path : address));
+  }
   if (function != 0) {
     spec.function = function;
     local::put(spec.function_path, functions_[function]);

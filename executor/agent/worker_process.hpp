@@ -3,6 +3,7 @@
 #include <sys/types.h>
 
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <string>
 #include <vector>
@@ -28,10 +29,9 @@ struct WorkerProcess {
   pid_t pid = -1;           ///< -1 until the worker has said so.
   FileDescriptor socket;
   State state = State::starting;
-  std::string tcp;
-  std::string shm;
-  std::string shm_path;        ///< Removed after the worker.
-  std::uint32_t function = 0;  ///< Loaded before it was published; 0: none.
+  std::map<std::string, std::string> endpoints;  ///< Transport to address.
+  std::string shm_path;                          ///< Removed after the worker.
+  std::uint32_t function = 0;                    ///< Loaded before it was published; 0: none.
   std::optional<wire::Token> token;
   TimePoint lease_end;  ///< Of the token, when it was granted.
   std::vector<int> cores;

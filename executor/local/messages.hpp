@@ -31,6 +31,8 @@ enum class Kind : std::uint32_t {
 };
 
 inline constexpr std::size_t address_bytes = 108;  ///< sockaddr_un's room for a path.
+inline constexpr std::size_t transport_bytes = 20;
+inline constexpr std::size_t transports_max = 4;  ///< Of one worker.
 inline constexpr std::size_t path_bytes = 512;
 inline constexpr std::size_t text_bytes = 256;
 
@@ -63,13 +65,19 @@ enum class EndReason : std::uint32_t {
   return "crashed";
 }
 
+/// A transport and where a worker listens on it; no name: none.
+struct Endpoint {
+  std::array<char, transport_bytes> transport{};
+  std::array<char, address_bytes> address{};
+};
+using Endpoints = std::array<Endpoint, transports_max>;
+
 struct Fork {
   Kind kind = Kind::fork;
   std::uint32_t worker = 0;
   std::uint64_t region_bytes = 0;
-  SecretKey key{};  ///< The worker's own.
-  std::array<char, address_bytes> tcp_host{};
-  std::array<char, address_bytes> shm_path{};
+  SecretKey key{};             ///< The worker's own.
+  Endpoints listen;            ///< As Transport::listen() takes the addresses.
   std::uint32_t function = 0;  ///< To load before it is ready; 0: none.
   std::array<char, path_bytes> function_path{};
 };
@@ -82,8 +90,7 @@ struct Forked {
 
 struct Ready {
   Kind kind = Kind::ready;
-  std::array<char, address_bytes> tcp{};
-  std::array<char, address_bytes> shm{};
+  Endpoints endpoints;  ///< On which it listens: some of those that it was to listen on.
 };
 
 struct Attach {
@@ -126,6 +133,18 @@ void put(std::array<char, size>& room, std::string_view text) noexcept {
 template <std::size_t size>
 [[nodiscard]] std::string_view get(const std::array<char, size>& room) noexcept {
   return {room.data(), ::strnlen(room.data(), size)};
+}
+
+/// Into the first free place; false when there is none.
+[[nodiscard]] inline bool add(Endpoints& endpoints, std::string_view transport,
+                              std::string_view address) noexcept {
+  for (Endpoint& endpoint : endpoints) {
+    if (!get(endpoint.transport).empty()) continue;
+    put(endpoint.transport, transport);
+    put(endpoint.address, address);
+    return true;
+  }
+  return false;
 }
 
 inline constexpr std::size_t attached_max = 2;  ///< Descriptors with one packet.

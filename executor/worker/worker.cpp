@@ -10,6 +10,7 @@
 #include <thread>
 
 #include "executor/worker/steward.hpp"
+#include "runtime/base/assert.hpp"
 
 namespace sublet::worker {
 namespace {
@@ -90,16 +91,16 @@ int run_worker(const local::Fork& spec, FileDescriptor agent, FileDescriptor usa
 
   std::vector<Opened> transports;
   local::Ready ready;
-  for (const auto& [name, address, room] :
-       {std::tuple{"tcp", std::string(local::get(spec.tcp_host)), &ready.tcp},
-        std::tuple{"shm", std::string(local::get(spec.shm_path)), &ready.shm}}) {
-    if (address.empty()) continue;
-    auto opened = open_transport(name, address, *input, *output);
+  for (const local::Endpoint& wanted : spec.listen) {
+    const std::string name(local::get(wanted.transport));
+    if (name.empty()) continue;
+    auto opened = open_transport(name, std::string(local::get(wanted.address)), *input, *output);
     if (!opened) {
-      std::fprintf(stderr, "sublet-worker: serves without %s: %s\n", name, opened.error().message().c_str());
+      std::fprintf(stderr, "sublet-worker: serves without %s: %s\n", name.c_str(),
+                   opened.error().message().c_str());
       continue;
     }
-    local::put(*room, opened->address);
+    SUBLET_ASSERT(local::add(ready.endpoints, name, opened->address));  // As many as in the packet at most.
     transports.push_back(std::move(*opened));
   }
   if (transports.empty()) return fail("no transport works on this node; see the lines above");

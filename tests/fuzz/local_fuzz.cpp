@@ -19,14 +19,24 @@ std::size_t text_of(const local::Packet& packet, auto... members) {
   return (local::get((*message).*members).size() + ... + 0);
 }
 
+template <typename T>
+std::size_t endpoints_of(const local::Packet& packet, local::Endpoints T::*member) {
+  std::size_t size = 0;
+  if (auto message = packet.as<T>()) {
+    for (const local::Endpoint& each : (*message).*member)
+      size += local::get(each.transport).size() + local::get(each.address).size();
+    if (local::add((*message).*member, "tcp", "127.0.0.1:0"))
+      SUBLET_ASSERT(!((*message).*member)[0].transport.empty());
+  }
+  return size;
+}
+
 std::size_t look_at(const local::Packet& packet) {
   SUBLET_ASSERT(packet.size <= packet.bytes.size());
   if (const auto ended = packet.as<local::Ended>(); ended) SUBLET_ASSERT(!local::name(ended->reason).empty());
-  return text_of<local::Fork>(packet, &local::Fork::tcp_host, &local::Fork::shm_path,
-                              &local::Fork::function_path) +
-         text_of<local::Forked>(packet) +
-         text_of<local::Ready>(packet, &local::Ready::tcp, &local::Ready::shm) +
-         text_of<local::Attach>(packet) +
+  return text_of<local::Fork>(packet, &local::Fork::function_path) +
+         endpoints_of<local::Fork>(packet, &local::Fork::listen) + text_of<local::Forked>(packet) +
+         endpoints_of<local::Ready>(packet, &local::Ready::endpoints) + text_of<local::Attach>(packet) +
          text_of<local::Attached>(packet, &local::Attached::text, &local::Attached::function_path) +
          text_of<local::Serving>(packet) + text_of<local::End>(packet) +
          text_of<local::Ended>(packet, &local::Ended::text);

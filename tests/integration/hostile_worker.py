@@ -12,13 +12,16 @@ import sys
 
 # executor/local/messages.hpp
 FORKED, READY, ATTACH, SERVING = 2, 3, 4, 6
-ADDRESS_BYTES = 108
+TRANSPORT_BYTES, ADDRESS_BYTES, TRANSPORTS_MAX = 20, 108, 4
 GOOD = b"127.0.0.1:4711"
 LEASE_MAX = (1 << 53) - 1
 
 
-def ready(tcp, shm=b""):
-    return struct.pack("<I", READY) + tcp.ljust(ADDRESS_BYTES, b"\0") + shm.ljust(ADDRESS_BYTES, b"\0")
+def ready(tcp, shm=b"", other=b""):
+    endpoints = ((b"tcp", tcp), (b"shm", shm), (b"t" * TRANSPORT_BYTES, other), (b"", b""))
+    assert len(endpoints) == TRANSPORTS_MAX
+    return struct.pack("<I", READY) + b"".join(
+        transport.ljust(TRANSPORT_BYTES, b"\0") + address.ljust(ADDRESS_BYTES, b"\0") for transport, address in endpoints)
 
 
 def attach(worker, lease):
@@ -47,7 +50,7 @@ def live(worker, agent):
     if worker == 1:
         agent.send(ready(b"two words", b"/no\nline"))
     elif worker == 2:
-        agent.send(ready(GOOD, b"\xff\xfe"))
+        agent.send(ready(GOOD, b"\xff\xfe", GOOD))
     elif worker == 3:
         agent.send(ready(b"x" * ADDRESS_BYTES))  # No end in sight.
     elif worker == 4:

@@ -44,7 +44,7 @@ class HostileWorkerTest(unittest.TestCase):
                 self.assertIn("not for this worker", text)
         # One more has taken the place of the first, which nobody could have reached.
         ready = wait_until(lambda: self.published({2, 3, 4, 5}), f"the others are published\n{self.site.logs()}")
-        self.assertEqual(ready[2], {"tcp": "127.0.0.1:4711"}, "its other address is none")
+        self.assertEqual(ready[2], {"tcp": "127.0.0.1:4711"}, "its other addresses are none")
         self.assertEqual(ready[3], {"tcp": "x" * 108})
         self.assertEqual(ready[4], {"tcp": "127.0.0.1:4711"}, "it was ready once")
         node = wait_until(lambda: (self.site.node() or {}).get("workers_ready") == 4 and self.site.node(), "the manager knows")

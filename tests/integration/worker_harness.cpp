@@ -68,8 +68,8 @@ WorkerHarness::Worker WorkerHarness::start(bool preload) {
   worker.socket = std::move(pair.first);
   local::Fork spec{
       .worker = worker.id, .region_bytes = region_bytes, .key = wire::worker_key(node_key_, worker.id)};
-  local::put(spec.tcp_host, "127.0.0.1:0");
-  local::put(spec.shm_path, directory_ + "/w" + std::to_string(worker.id) + ".sock");
+  REQUIRE(local::add(spec.listen, "tcp", "127.0.0.1:0"));
+  REQUIRE(local::add(spec.listen, "shm", directory_ + "/w" + std::to_string(worker.id) + ".sock"));
   if (preload) {
     spec.function = 1;
     local::put(spec.function_path, SUBLET_PROBE_FUNCTION);
@@ -82,8 +82,9 @@ WorkerHarness::Worker WorkerHarness::start(bool preload) {
   worker.pid = forked->pid;
   const auto ready = expect<local::Ready>(worker);
   REQUIRE(ready.has_value());
-  worker.tcp = local::get(ready->tcp);
-  worker.shm = local::get(ready->shm);
+  for (const local::Endpoint& endpoint : ready->endpoints) {
+    worker.endpoints[std::string(local::get(endpoint.transport))] = local::get(endpoint.address);
+  }
   return worker;
 }
 
@@ -171,8 +172,8 @@ Status RawClient::connect(std::span<const std::byte> hello) {
   std::thread agent([&] {
     while (!done.load()) harness_.serve(worker_);
   });
-  auto connected =
-      transport_->connect(worker_.address(std::string(transport_->name())), hello, std::chrono::seconds(20));
+  auto connected = transport_->connect(worker_.endpoints.at(std::string(transport_->name())), hello,
+                                       std::chrono::seconds(20));
   done.store(true);
   agent.join();
   if (!connected) return connected.error();

@@ -4,6 +4,7 @@
 
 #include <array>
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -34,12 +35,8 @@ class WorkerHarness {
     std::uint32_t id = 0;
     pid_t pid = 0;
     FileDescriptor socket;
-    std::string tcp;
-    std::string shm;
+    std::map<std::string, std::string> endpoints;
     FileDescriptor usage;
-    [[nodiscard]] const std::string& address(const std::string& transport) const {
-      return transport == "tcp" ? tcp : shm;
-    }
   };
   /// Forks a worker and waits until it listens.
   [[nodiscard]] Worker start(bool preload = false);
