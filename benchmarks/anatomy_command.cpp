@@ -37,9 +37,12 @@ constexpr std::size_t bytes_min = 64;
 constexpr auto start_max = 20s;
 constexpr std::chrono::seconds hot_when_traced{30};  // A side that waits for a traced one does not sleep.
 constexpr std::size_t functions_shown = 12;
+constexpr std::chrono::microseconds warm_hot{50};
+constexpr std::chrono::microseconds warm_pause{2000};
 
 struct AnatomyOptions {
   std::string transport;
+  std::string mode;
   std::size_t bytes = 0;
   std::uint32_t passes = 0;
   std::uint32_t rounds = 0;
@@ -48,6 +51,7 @@ struct AnatomyOptions {
 
 void check(const AnatomyOptions& options) {
   check_one_of("--transport", options.transport, {"tcp", "shm"});
+  check_one_of("--mode", options.mode, {"hot", "warm"});
   check_range("--size", options.bytes, bytes_min, bytes_max);
   check_range("--passes", options.passes, 1, 1'000);
   check_range("--rounds", options.rounds, 1, 10'000);
@@ -56,7 +60,9 @@ void check(const AnatomyOptions& options) {
 
 std::unique_ptr<Baseline> bare_provider(const AnatomyOptions& options, const std::vector<int>& cores) {
   const BaselineShape shape{.cores = cores, .bytes_max = options.bytes};
-  return options.transport == "tcp" ? make_fabric_tcp(shape, false) : make_fabric_shm(shape);
+  const bool warm = options.mode == "warm";
+  if (options.transport == "tcp") return make_fabric_tcp(shape, warm);
+  return warm ? make_shared_memory(shape) : make_fabric_shm(shape);
 }
 
 // --- Instructions ---------------------------------------------------------------------------------
@@ -259,12 +265,18 @@ class SteppedSide final : public Side {
 void time_steps(const AnatomyOptions& options, const Pinning& pinning, const LocalSite& local, Baseline& bare,
                 Row& row) {
   Site site = Site::connect(local.url()).value();
+  const bool warm = options.mode == "warm";
+  Plan plan{.bytes = options.bytes, .warm_up = options.calls / 10, .calls = options.calls, .hot = 5ms};
+  if (warm) {
+    plan.hot = warm_hot;
+    plan.pause = warm_pause;
+  }
   Lease lease =
-      site.lease({.function = "stamps@1", .wait = start_max, .transports = {options.transport}, .hot = 5ms})
+      site.lease(
+              {.function = "stamps@1", .wait = start_max, .transports = {options.transport}, .hot = plan.hot})
           .value();
   const OnCore here(pinning.client);
   const auto ours = std::make_unique<SteppedSide>(lease);
-  const Plan plan{.bytes = options.bytes, .warm_up = options.calls / 10, .calls = options.calls, .hot = 5ms};
   const auto series = run_rounds({ours.get(), &bare}, plan, options.rounds);
   std::printf("\n%-28s%10s%10s\n", "microseconds of one call", "p50", "p99");
   for (std::size_t i = 0; i < SteppedSide::steps.size(); ++i) {
@@ -291,8 +303,10 @@ int run_anatomy(int argc, char** argv) {
   cxxopts::Options options("sublet-bench anatomy",
                            "Shows where a call's time goes: user-mode instructions and system calls on both "
                            "sides, counted by single steps, and times between looks at the clock.");
-  options.add_options()                                                                          //
-      ("transport", "tcp or shm", cxxopts::value(anatomy.transport)->default_value("tcp"))       //
+  options.add_options()                                                                     //
+      ("transport", "tcp or shm", cxxopts::value(anatomy.transport)->default_value("tcp"))  //
+      ("mode", "hot: both ends poll; warm: both sleep between calls, times only",
+       cxxopts::value(anatomy.mode)->default_value("hot"))                                       //
       ("size", "Bytes of input and output", cxxopts::value(anatomy.bytes)->default_value("64"))  //
       ("passes", "Calls to step through on each side; the median one counts",
        cxxopts::value(anatomy.passes)->default_value("20"))                                     //
@@ -311,11 +325,11 @@ int run_anatomy(int argc, char** argv) {
     Site::connect(local.url()).value().deploy("stamps", "1", function_module("stamps")).value();
     Row row{.bench = "anatomy",
             .transport = anatomy.transport,
-            .mode = "hot",
+            .mode = anatomy.mode,
             .size_bytes = anatomy.bytes,
             .figures = {{"rounds", anatomy.rounds}}};
     try {
-      count_instructions(anatomy, pinning, local, row);
+      if (anatomy.mode == "hot") count_instructions(anatomy, pinning, local, row);
     } catch (const TracingRefused& refused) {
       report.leave_out("instructions", refused.what());
     }

@@ -126,6 +126,7 @@ class Invoker {
   }
   void idle() noexcept;
   void sleep() noexcept;
+  void watch_from(TimePoint now) noexcept;
 
   Service service_;
   const Module& module_;
@@ -140,6 +141,7 @@ class Invoker {
   std::size_t queue_size_ = 0;
   Running running_;
   TimePoint busy_at_;
+  TimePoint steward_looks_;  ///< When awake_timer_ fires.
   std::uint32_t idle_polls_ = 0;
   bool attached_ = false;
   wire::LastWords last_answered_{.slot = wire::LastWords::no_slot};
