@@ -25,6 +25,10 @@ Result<Transport::Connected> Transport::connect(const std::string& address,
 Result<std::unique_ptr<Transport>> open(std::string_view name, const Timing& timing) {
   if (name == "tcp") return fabric::open(timing);
   if (name == "shm") return shm::open(timing);
+  constexpr std::string_view fabric_prefix = "fabric:";
+  if (name.starts_with(fabric_prefix)) {
+    return fabric::open_provider(std::string(name.substr(fabric_prefix.size())), timing);
+  }
   if (name.starts_with("fault:")) {
     Result<fault::Specification> specification = fault::parse(name);
     if (!specification) return specification.error();
@@ -34,7 +38,8 @@ Result<std::unique_ptr<Transport>> open(std::string_view name, const Timing& tim
   }
   std::string known;
   for (const std::string& each : names()) known += (known.empty() ? "" : ", ") + each;
-  return Error(Errc::not_found, "no transport '" + std::string(name) + "'; there are: " + known);
+  return Error(Errc::not_found,
+               "no transport '" + std::string(name) + "'; there are: " + known + ", fabric:PROVIDER");
 }
 
 Status preload() {

@@ -185,7 +185,9 @@ TEST_CASE("a write with a wrong key or beyond the peer's region changes nothing 
     const std::array pieces{std::span<const std::byte>(side.region.data(), 64)};
     const Status written =
         side.connection->write(pieces, lie, wrong_key ? 0 : region_bytes + 4096, pack(Kind::echo, 0, 0), {});
-    if (written) REQUIRE(side.wait_down(limits::peer_lost_max + 2s).error == Errc::peer_lost);
+    if (written && !excluded("refusal told", backend)) {
+      REQUIRE(side.wait_down(limits::peer_lost_max + 2s).error == Errc::peer_lost);
+    }
   }
   // The peer lives, its memory is as before, and it serves the next one.
   Side next(backend);

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <functional>
 #include <utility>
 
 namespace sublet::transport::fabric {
@@ -37,7 +38,8 @@ Result<std::unique_ptr<FabricConnection>> FabricConnection::make(gate::LinkPtr l
   FileDescriptor wake(::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC));
   if (!wake.valid()) return Error(Errc::io_error, std::string("eventfd: ") + std::strerror(errno));
   const Endpoint& used = made->endpoint_;
-  Result<QueueWatch> watch = QueueWatch::make(*used.domain->library, used.completions.get(), wake.get());
+  Result<QueueWatch> watch =
+      QueueWatch::make(*used.domain->library, used.completions.get(), used.wait, wake.get());
   if (!watch) return watch.error();
   made->watch_ = std::move(*watch);
   made->link_->set_wake(std::move(wake));
@@ -49,11 +51,39 @@ FabricConnection::FabricConnection(gate::LinkPtr link, std::shared_ptr<gate::Gat
     : link_(std::move(link)),
       mailbox_(std::move(mailbox)),
       endpoint_(std::move(endpoint)),
+      name_(endpoint_.domain->name),
       write_bytes_max_(capabilities.write_bytes_max),
-      inline_bytes_(capabilities.inline_bytes) {}
+      inline_bytes_(capabilities.inline_bytes) {
+  if (!endpoint_.domain->describes_sources()) return;
+  for (const auto& [key, region] : endpoint_.domain->regions) {
+    sources_.push_back({region.data, region.bytes, ::fi_mr_desc(region.registration.get())});
+  }
+}
+
+void* FabricConnection::describe(const std::byte* data) const noexcept {
+  const std::less_equal<const std::byte*> ordered;
+  for (const Source& source : sources_) {
+    if (ordered(source.data, data) && !ordered(source.data + source.bytes, data)) return source.descriptor;
+  }
+  return nullptr;
+}
 
 FabricConnection::~FabricConnection() {
   close();
+}
+
+Status FabricConnection::make_ready() noexcept {
+  for (int i = 0; i < 2; ++i) {  // Once more after arming: something may have come before.
+    if (!link_->up() || data_ended_) return Errc::peer_lost;
+    const std::byte nothing{};
+    const ssize_t code = ::fi_inject(endpoint_.endpoint.get(), &nothing, 0, endpoint_.peer);
+    if (code == 0) return {};
+    if (code != -FI_EAGAIN) return Errc::peer_lost;
+    std::array<Completion, 1> unexpected;
+    (void)poll_queue(unexpected);
+    (void)arm();
+  }
+  return Errc::queue_full;
 }
 
 Status FabricConnection::write(std::span<const std::span<const std::byte>> pieces, const RemoteRegion& remote,
@@ -75,11 +105,13 @@ Status FabricConnection::post(std::span<const std::span<const std::byte>> pieces
   if (closed_) return Errc::closed;
   if (!link_->up() || data_ended_) return Errc::peer_lost;
   std::array<iovec, 2> vectors{};
+  std::array<void*, 2> descriptors{};
   std::size_t count = 0;
   std::uint64_t total = 0;
   if (pieces.size() > vectors.size()) return Errc::invalid_argument;
   for (const auto piece : pieces) {
     if (piece.empty()) continue;
+    if (!sources_.empty()) descriptors[count] = describe(piece.data());
     vectors[count++] = {const_cast<std::byte*>(piece.data()), piece.size()};
     total += piece.size();
   }
@@ -92,6 +124,8 @@ Status FabricConnection::post(std::span<const std::span<const std::byte>> pieces
   const fi_rma_iov target{remote.base + offset, total, remote.key};
   fi_msg_rma message{};
   message.msg_iov = vectors.data();
+  message.desc = descriptors.data();
+  message.addr = endpoint_.peer;
   message.iov_count = count;
   message.rma_iov = &target;
   message.rma_iov_count = 1;
@@ -157,7 +191,7 @@ void FabricConnection::on_queue_error() noexcept {
 }
 
 void FabricConnection::look_at_events() noexcept {
-  if (data_ended_) return;
+  if (data_ended_ || !endpoint_.events) return;
   std::uint32_t type = 0;
   fi_eq_cm_entry entry{};
   const ssize_t got = ::fi_eq_read(endpoint_.events.get(), &type, &entry, sizeof(entry), 0);
@@ -206,7 +240,8 @@ void FabricConnection::close() noexcept {
   // Closing a socket with unread bytes takes back what it sent last: the endpoint stays until the peer
   // has hung up. Nobody polls it, so nothing lands any more; later versions of libfabric poll all
   // endpoints of a domain together and must close at once.
-  const bool lingers = FI_VERSION_LT(endpoint_.domain->library->version(), FI_VERSION(1, 18));
+  const bool lingers =
+      endpoint_.peers || FI_VERSION_LT(endpoint_.domain->library->version(), FI_VERSION(1, 18));
   auto kept = std::make_shared<Endpoint>(std::move(endpoint_));
   const auto wait_for_peer = [kept, link = link_, since = SteadyClock::now()](bool at_end) {
     const bool over = !link->up() || SteadyClock::now() - since > (at_end ? linger_at_end_max : linger_max);

@@ -3,6 +3,7 @@
 #include <array>
 #include <cstdint>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "runtime/base/clock.hpp"
@@ -22,6 +23,10 @@ class FabricConnection final : public Connection {
       const Capabilities& capabilities);
   ~FabricConnection() override;
 
+  /// Unconnected endpoints: lets the provider connect, which it would do at the first write.
+  /// @retval Errc::queue_full  Not yet: again when descriptor() is readable.
+  [[nodiscard]] Status make_ready() noexcept;
+
   Status write(std::span<const std::span<const std::byte>> pieces, const RemoteRegion& remote,
                std::uint64_t offset, std::uint32_t word, WriteOptions options) noexcept override;
   Status write_silent(std::span<const std::byte> piece, const RemoteRegion& remote, std::uint64_t offset,
@@ -34,7 +39,7 @@ class FabricConnection final : public Connection {
   }
   std::span<const std::byte> last_words() const noexcept override { return link_->last_words(); }
   void close() noexcept override;
-  std::string_view transport_name() const noexcept override { return "tcp"; }
+  std::string_view transport_name() const noexcept override { return name_; }
 
  private:
   /// Writes in flight, numbered from 1. They complete in order, so one completion accounts for all
@@ -61,7 +66,17 @@ class FabricConnection final : public Connection {
 
   gate::LinkPtr link_;
   std::shared_ptr<gate::Gate::Mailbox> mailbox_;
+  /// Writes' sources must be described to some providers.
+  struct Source {
+    const std::byte* data = nullptr;
+    std::size_t bytes = 0;
+    void* descriptor = nullptr;
+  };
+  [[nodiscard]] void* describe(const std::byte* data) const noexcept;
+
   Endpoint endpoint_;
+  std::string name_;
+  std::vector<Source> sources_;  ///< Empty where nothing is to be described.
   std::uint64_t write_bytes_max_ = 0;
   std::size_t inline_bytes_ = 0;
   QueueWatch watch_;  ///< The completion queue and the link's wake in one.

@@ -9,13 +9,10 @@
 #include "runtime/transport/fabric/endpoint.hpp"
 #include "runtime/transport/fabric/fabric_connection.hpp"
 #include "runtime/transport/fabric/helper.hpp"
-#include "runtime/transport/gate/gate.hpp"
+#include "runtime/transport/gate/gated_transport.hpp"
 
 namespace sublet::transport::fabric {
 namespace {
-
-/// The data word carries the length in 32 bits.
-constexpr std::uint64_t length_max = UINT32_MAX;
 
 /// The backend part of an accept: where the data path waits, and what opens it.
 struct AcceptPart {
@@ -26,43 +23,26 @@ struct AcceptPart {
 };
 static_assert(sizeof(AcceptPart) == 24);
 
-class FabricTransport final : public Transport {
+class FabricTransport final : public gate::GatedTransport {
  public:
   FabricTransport(std::shared_ptr<Domain> domain, const Timing& timing)
-      : timing_(timing), domain_(std::move(domain)), gate_(timing) {
-    const fi_info& info = *domain_->library->tcp;
-    capabilities_.inline_bytes = info.tx_attr->inject_size;
-    capabilities_.write_bytes_max = std::min<std::uint64_t>(info.ep_attr->max_msg_size, length_max);
-    capabilities_.progress_needs_polling = true;
+      : GatedTransport(timing, capabilities_of(*domain)), domain_(std::move(domain)) {}
+
+  std::string_view name() const noexcept override { return domain_->name; }
+  Result<RemoteRegion> register_region(const memory::Region& region) override {
+    return domain_->register_region(region);
   }
-
-  std::string_view name() const noexcept override { return "tcp"; }
-  const Capabilities& capabilities() const noexcept override { return capabilities_; }
-
-  Result<RemoteRegion> register_region(const memory::Region& region) override;
-  void deregister(const RemoteRegion& region) noexcept override { regions_.erase(region.key); }
-
+  void deregister(const RemoteRegion& region) noexcept override { domain_->regions.erase(region.key); }
   Result<std::string> listen(const std::string& address) override {
-    Result<gate::Address> parsed = gate::parse_inet(address);
-    if (!parsed) return parsed.error();
-    Result<gate::Address> bound = gate_.listen(*parsed);
-    if (!bound) return bound.error();
-    return gate::to_text(*bound);
+    return listen_on(gate::parse_inet(address));
   }
 
-  std::vector<ConnectRequest> requests() override { return gate_.requests(); }
   Result<std::unique_ptr<Connection>> accept(std::uint64_t request,
                                              std::span<const std::byte> private_data) override;
-  void reject(std::uint64_t request, std::span<const std::byte> private_data) noexcept override {
-    gate_.refuse(request, private_data);
-  }
   Result<std::uint64_t> start_connect(const std::string& address, std::span<const std::byte> private_data,
                                       std::chrono::milliseconds timeout) override;
   std::optional<Result<Connected>> take_connected(std::uint64_t attempt) override;
   void give_up(std::uint64_t attempt) noexcept override;
-
-  void service(std::chrono::milliseconds wait_max) override { gate_.service(wait_max); }
-  int service_descriptor() const noexcept override { return gate_.descriptor(); }
 
  private:
   /// Waits for the helper and makes a connection of what it brings; ends the link otherwise.
@@ -79,27 +59,10 @@ class FabricTransport final : public Transport {
   /// Starts the data path of an admitted attempt.
   [[nodiscard]] Status open_data(std::uint64_t attempt, gate::Gate::Admission admission);
 
-  Timing timing_;
-  Capabilities capabilities_;
   std::shared_ptr<Domain> domain_;
-  std::map<std::uint64_t, Handle<fid_mr>> regions_;
-  gate::Gate gate_;
   std::map<std::uint64_t, TimePoint> deadlines_;  ///< Of each attempt of ours.
   std::map<std::uint64_t, Opening> openings_;
 };
-
-Result<RemoteRegion> FabricTransport::register_region(const memory::Region& region) {
-  std::uint64_t key = 0;
-  fill_random(std::as_writable_bytes(std::span(&key, 1)));
-  fid_mr* registered = nullptr;
-  const int code = ::fi_mr_reg(domain_->domain.get(), region.data(), region.size(),
-                               FI_WRITE | FI_REMOTE_WRITE, 0, key, 0, &registered, nullptr);
-  if (code != 0) return domain_->library->failed("fi_mr_reg", code);
-  Handle<fid_mr> handle(registered);
-  key = ::fi_mr_key(registered);
-  regions_[key] = std::move(handle);
-  return RemoteRegion{0, key, region.size()};
-}
 
 Result<std::unique_ptr<Connection>> FabricTransport::finish(const gate::LinkPtr& link, Helper& helper,
                                                             TimePoint deadline) {
@@ -107,7 +70,7 @@ Result<std::unique_ptr<Connection>> FabricTransport::finish(const gate::LinkPtr&
     link->hang_up();
     return error;
   };
-  if (Status waited = gate_.wait_for(helper.done(), *link, deadline); !waited) return fail(waited.error());
+  if (Status waited = gate().wait_for(helper.done(), *link, deadline); !waited) return fail(waited.error());
   return make(link, helper);
 }
 
@@ -119,15 +82,15 @@ Result<std::unique_ptr<Connection>> FabricTransport::make(const gate::LinkPtr& l
   Result<Endpoint> endpoint = helper.take();
   if (!endpoint) return fail(endpoint.error());
   Result<std::unique_ptr<FabricConnection>> made =
-      FabricConnection::make(link, gate_.mailbox(), std::move(*endpoint), capabilities_);
+      FabricConnection::make(link, gate().mailbox(), std::move(*endpoint), capabilities());
   if (!made) return fail(made.error());
   return std::unique_ptr<Connection>(std::move(*made));
 }
 
 Result<std::unique_ptr<Connection>> FabricTransport::accept(std::uint64_t request,
                                                             std::span<const std::byte> private_data) {
-  const TimePoint deadline = SteadyClock::now() + timing_.handshake_max;
-  Result<gate::Gate::Visitor> visitor = gate_.take(request);
+  const TimePoint deadline = SteadyClock::now() + timing().handshake_max;
+  Result<gate::Gate::Visitor> visitor = gate().take(request);
   if (!visitor) return visitor.error();
   const gate::LinkPtr link = visitor->link;
   const auto fail = [&](const Error& error) {
@@ -144,7 +107,7 @@ Result<std::unique_ptr<Connection>> FabricTransport::accept(std::uint64_t reques
   AcceptPart part;
   fill_random(part.nonce);
   part.port = (*listener)->port;
-  if (Status sent = gate_.send_accept(*link, private_data, std::as_bytes(std::span(&part, 1)), {}); !sent) {
+  if (Status sent = gate().send_accept(*link, private_data, std::as_bytes(std::span(&part, 1)), {}); !sent) {
     return fail(sent.error());
   }
   Helper helper([listener = std::move(*listener), nonce = part.nonce](
@@ -159,7 +122,7 @@ Result<std::uint64_t> FabricTransport::start_connect(const std::string& address,
   const TimePoint deadline = SteadyClock::now() + timeout;
   Result<gate::Address> parsed = gate::parse_inet(address);
   if (!parsed) return parsed.error();
-  Result<std::uint64_t> started = gate_.start_connect(*parsed, private_data, {}, {}, deadline);
+  Result<std::uint64_t> started = gate().start_connect(*parsed, private_data, {}, {}, deadline);
   if (started) deadlines_[*started] = deadline;
   return started;
 }
@@ -178,7 +141,7 @@ Status FabricTransport::open_data(std::uint64_t attempt, gate::Gate::Admission a
         return connect_one(domain, peer, nonce, patience);
       },
       deadlines_.at(attempt));
-  if (Status watched = gate_.watch(helper->done()); !watched) {
+  if (Status watched = gate().watch(helper->done()); !watched) {
     admission.link->hang_up();
     return watched;
   }
@@ -190,7 +153,7 @@ Status FabricTransport::open_data(std::uint64_t attempt, gate::Gate::Admission a
 std::optional<Result<Transport::Connected>> FabricTransport::take_connected(std::uint64_t attempt) {
   auto found = openings_.find(attempt);
   if (found == openings_.end()) {
-    std::optional<Result<gate::Gate::Admission>> taken = gate_.take_admission(attempt);
+    std::optional<Result<gate::Gate::Admission>> taken = gate().take_admission(attempt);
     if (!taken) return std::nullopt;
     Status opened = taken->ok() ? open_data(attempt, std::move(**taken)) : Status(taken->error());
     if (opened) return std::nullopt;
@@ -200,7 +163,7 @@ std::optional<Result<Transport::Connected>> FabricTransport::take_connected(std:
   Opening& opening = found->second;
   const bool done = opening.helper->is_done();
   if (!done && opening.link->up() && SteadyClock::now() < deadlines_.at(attempt)) return std::nullopt;
-  gate_.forget(opening.helper->done());
+  gate().forget(opening.helper->done());
   Opening over = std::move(opening);
   openings_.erase(found);
   deadlines_.erase(attempt);
@@ -218,8 +181,8 @@ std::optional<Result<Transport::Connected>> FabricTransport::take_connected(std:
 void FabricTransport::give_up(std::uint64_t attempt) noexcept {
   if (deadlines_.erase(attempt) == 0) return;
   const auto found = openings_.find(attempt);
-  if (found == openings_.end()) return gate_.give_up(attempt);
-  gate_.forget(found->second.helper->done());
+  if (found == openings_.end()) return gate().give_up(attempt);
+  gate().forget(found->second.helper->done());
   found->second.link->hang_up();
   openings_.erase(found);
 }
@@ -227,7 +190,10 @@ void FabricTransport::give_up(std::uint64_t attempt) noexcept {
 }  // namespace
 
 Result<std::unique_ptr<Transport>> open(const Timing& timing) {
-  Result<std::shared_ptr<Domain>> domain = Domain::open();
+  Result<const Library*> library = Library::load();
+  if (!library) return library.error();
+  Info info((*library)->dupinfo((*library)->tcp), FreeInfo{*library});
+  Result<std::shared_ptr<Domain>> domain = Domain::open(**library, "tcp", std::move(info));
   if (!domain) return domain.error();
   return std::unique_ptr<Transport>(std::make_unique<FabricTransport>(std::move(*domain), timing));
 }

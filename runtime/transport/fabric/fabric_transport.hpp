@@ -1,6 +1,7 @@
 #pragma once
 
 #include <memory>
+#include <string>
 
 #include "runtime/base/result.hpp"
 #include "runtime/transport/transport.hpp"
@@ -13,6 +14,13 @@ namespace sublet::transport::fabric {
 ///
 /// connect() and accept() run libfabric's blocking handshake in a short-lived thread.
 [[nodiscard]] Result<std::unique_ptr<Transport>> open(const Timing& timing);
+
+/// The backend over unconnected endpoints (FI_EP_RDM) of any provider of libfabric that orders remote writes
+/// and carries 8 bytes of data with each: "tcp;ofi_rxm", "verbs;ofi_rxm", "sockets" and what a site has.
+/// @param provider As `fi_info -l` names it.
+/// @retval Errc::unavailable when it is missing or lacks something.
+[[nodiscard]] Result<std::unique_ptr<Transport>> open_provider(const std::string& provider,
+                                                               const Timing& timing);
 
 /// Loads and probes libfabric.
 [[nodiscard]] Status preload();

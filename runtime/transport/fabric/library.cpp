@@ -8,6 +8,8 @@
 #include <cstring>
 #include <mutex>
 
+#include "runtime/base/limits.hpp"
+
 namespace sublet::transport::fabric {
 namespace {
 
@@ -95,6 +97,28 @@ Result<const Library*> load_once() {
 Result<const Library*> Library::load() {
   static const Result<const Library*> loaded = load_once();
   return loaded;
+}
+
+Result<Info> find_unconnected(const Library& library, const std::string& provider) {
+  const Info hints(library.dupinfo(nullptr), FreeInfo{&library});
+  if (!hints) return Error(Errc::out_of_memory, "libfabric has no memory for hints");
+  hints->caps = FI_MSG | FI_RMA | FI_WRITE | FI_REMOTE_WRITE;
+  hints->ep_attr->type = FI_EP_RDM;
+  hints->domain_attr->mr_mode = FI_MR_LOCAL | FI_MR_VIRT_ADDR | FI_MR_ALLOCATED | FI_MR_PROV_KEY;
+  hints->domain_attr->threading = FI_THREAD_SAFE;
+  hints->domain_attr->cq_data_size = sizeof(std::uint64_t);  // A word and a length.
+  hints->tx_attr->msg_order = hints->rx_attr->msg_order = FI_ORDER_WAW;
+  hints->tx_attr->iov_limit = 2;
+  hints->tx_attr->size = limits::slots_max;
+  hints->fabric_attr->prov_name = ::strdup(provider.c_str());
+  fi_info* found = nullptr;
+  const int code = library.getinfo(api_version, nullptr, nullptr, 0, hints.get(), &found);
+  if (code == 0) return Info(found, FreeInfo{&library});
+  return Error(Errc::unavailable,
+               "libfabric's provider '" + provider +
+                   "' is missing or offers no unconnected endpoint with ordered remote writes and 8 bytes of "
+                   "data (" +
+                   library.strerror(-code) + "); 'fi_info -p \"" + provider + "\" -t FI_EP_RDM -v' shows it");
 }
 
 Error Library::failed(const char* call, long code) const {

@@ -35,10 +35,10 @@ fi_wait_obj wait_object(const Library& library) noexcept {
   return FI_VERSION_LT(library.version(), FI_VERSION(1, 18)) ? FI_WAIT_POLLFD : FI_WAIT_FD;
 }
 
-Result<QueueWatch> QueueWatch::make(const Library& library, fid_cq* queue, int wake) {
+Result<QueueWatch> QueueWatch::make(const Library& library, fid_cq* queue, fi_wait_obj wait, int wake) {
   QueueWatch made;
   made.queue_ = queue;
-  made.lists_ = wait_object(library) == FI_WAIT_POLLFD;
+  made.lists_ = wait == FI_WAIT_POLLFD;
   made.watch_.reset(::epoll_create1(EPOLL_CLOEXEC));
   bool watched = made.watch_.valid() && made.watch(wake, POLLIN);
   if (!made.lists_) {

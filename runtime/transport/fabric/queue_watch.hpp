@@ -21,8 +21,9 @@ namespace sublet::transport::fabric {
 class QueueWatch {
  public:
   QueueWatch() noexcept = default;
-  /// @param queue Opened with wait_object(). @param wake Watched too.
-  [[nodiscard]] static Result<QueueWatch> make(const Library& library, fid_cq* queue, int wake);
+  /// @param queue Opened with `wait`: FI_WAIT_FD or wait_object(). @param wake Watched too.
+  [[nodiscard]] static Result<QueueWatch> make(const Library& library, fid_cq* queue, fi_wait_obj wait,
+                                               int wake);
 
   [[nodiscard]] int descriptor() const noexcept { return watch_.get(); }
   /// To be called each time before sleeping, after fi_trywait. False: the queue cannot be slept on any more.

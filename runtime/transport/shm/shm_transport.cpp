@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "runtime/base/digest.hpp"
-#include "runtime/transport/gate/gate.hpp"
+#include "runtime/transport/gate/gated_transport.hpp"
 #include "runtime/transport/shm/shm_connection.hpp"
 
 namespace sublet::transport::shm {
@@ -49,16 +49,14 @@ Result<std::vector<PeerRegion>> map_regions(gate::Greeting& greeting, std::size_
   return regions;
 }
 
-class ShmTransport final : public Transport {
+class ShmTransport final : public gate::GatedTransport {
  public:
-  explicit ShmTransport(const Timing& timing) : timing_(timing), gate_(timing) {
-    capabilities_.inline_bytes = SIZE_MAX;  // A write has copied when it returns.
-    capabilities_.write_bytes_max = SIZE_MAX;
-    capabilities_.same_machine_only = true;
-  }
+  explicit ShmTransport(const Timing& timing)
+      : GatedTransport(timing, {.inline_bytes = SIZE_MAX,  // A write has copied when it returns.
+                                .write_bytes_max = SIZE_MAX,
+                                .same_machine_only = true}) {}
 
   std::string_view name() const noexcept override { return "shm"; }
-  const Capabilities& capabilities() const noexcept override { return capabilities_; }
 
   Result<RemoteRegion> register_region(const memory::Region& region) override {
     if (registered_.size() == regions_max) {
@@ -78,29 +76,14 @@ class ShmTransport final : public Transport {
   }
 
   Result<std::string> listen(const std::string& address) override {
-    Result<gate::Address> parsed = gate::parse_unix(address);
-    if (!parsed) return parsed.error();
-    Result<gate::Address> bound = gate_.listen(*parsed);
-    if (!bound) return bound.error();
-    return gate::to_text(*bound);
+    return listen_on(gate::parse_unix(address));
   }
-
-  std::vector<ConnectRequest> requests() override { return gate_.requests(); }
-
   Result<std::unique_ptr<Connection>> accept(std::uint64_t request,
                                              std::span<const std::byte> private_data) override;
-
-  void reject(std::uint64_t request, std::span<const std::byte> private_data) noexcept override {
-    gate_.refuse(request, private_data);
-  }
 
   Result<std::uint64_t> start_connect(const std::string& address, std::span<const std::byte> private_data,
                                       std::chrono::milliseconds timeout) override;
   std::optional<Result<Connected>> take_connected(std::uint64_t attempt) override;
-  void give_up(std::uint64_t attempt) noexcept override { gate_.give_up(attempt); }
-
-  void service(std::chrono::milliseconds wait_max) override { gate_.service(wait_max); }
-  int service_descriptor() const noexcept override { return gate_.descriptor(); }
 
  private:
   struct Registered {
@@ -118,15 +101,12 @@ class ShmTransport final : public Transport {
     return entries;
   }
 
-  Timing timing_;
-  Capabilities capabilities_;
   std::vector<Registered> registered_;
-  gate::Gate gate_;
 };
 
 Result<std::unique_ptr<Connection>> ShmTransport::accept(std::uint64_t request,
                                                          std::span<const std::byte> private_data) {
-  Result<gate::Gate::Visitor> visitor = gate_.take(request);
+  Result<gate::Gate::Visitor> visitor = gate().take(request);
   if (!visitor) return visitor.error();
   const gate::LinkPtr link = visitor->link;
   const auto fail = [&](const Error& error) {
@@ -148,7 +128,7 @@ Result<std::unique_ptr<Connection>> ShmTransport::accept(std::uint64_t request,
   link->set_wake(std::move(own_bell));
   auto connection = std::make_unique<ShmConnection>(link, std::move(*control), true, std::move(peer_bell),
                                                     std::move(*regions));
-  if (Status sent = gate_.send_accept(*link, private_data, entries, files); !sent) return sent.error();
+  if (Status sent = gate().send_accept(*link, private_data, entries, files); !sent) return sent.error();
   return std::unique_ptr<Connection>(std::move(connection));
 }
 
@@ -159,11 +139,11 @@ Result<std::uint64_t> ShmTransport::start_connect(const std::string& address,
   if (!parsed) return parsed.error();
   std::vector<int> files;
   const std::vector<std::byte> entries = describe_regions(files);
-  return gate_.start_connect(*parsed, private_data, entries, files, SteadyClock::now() + timeout);
+  return gate().start_connect(*parsed, private_data, entries, files, SteadyClock::now() + timeout);
 }
 
 std::optional<Result<Transport::Connected>> ShmTransport::take_connected(std::uint64_t attempt) {
-  std::optional<Result<gate::Gate::Admission>> taken = gate_.take_admission(attempt);
+  std::optional<Result<gate::Gate::Admission>> taken = gate().take_admission(attempt);
   if (!taken) return std::nullopt;
   Result<gate::Gate::Admission>& admission = *taken;
   if (!admission) return admission.error();
