@@ -33,7 +33,9 @@ std::string boot_id() {
 }
 
 std::string base_name(const std::string& transport) {
-  return transport.substr(transport.find_last_of(':') + 1);
+  if (!transport.starts_with("fault:")) return transport;
+  const std::size_t rules = transport.find(':', transport.find(':') + 1) + 1;
+  return base_name(transport.substr(transport.find(':', rules) + 1));
 }
 
 Result<std::vector<Endpoint>> endpoints_to(const api::GrantedWorker& worker,

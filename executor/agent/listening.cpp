@@ -10,6 +10,7 @@
 #include <cerrno>
 #include <chrono>
 #include <cstring>
+#include <iterator>
 
 #include "executor/local/messages.hpp"
 #include "runtime/memory/region.hpp"
@@ -57,9 +58,14 @@ struct Verdict {
   ::_exit(0);
 }
 
+/// A provider of libfabric: whether it is here shows when it is opened.
+bool is_fabric(const std::string& transport) {
+  return transport.starts_with("fabric:") && transport.size() <= local::transport_bytes;
+}
+
 Status try_to_listen(const std::string& transport, const std::string& address, std::uint64_t region_bytes) {
   const std::vector<std::string> here = transport::names();
-  if (std::find(here.begin(), here.end(), transport) == here.end())
+  if (!is_fabric(transport) && std::find(here.begin(), here.end(), transport) == here.end())
     return Error(Errc::unavailable, "this machine has no device for it; see `sublet doctor`");
   auto pair = local::make_socket_pair();
   if (!pair) return pair.error();
@@ -92,7 +98,7 @@ bool ListenWish::insists_on(std::string_view transport) const {
 
 Status check(const ListenWish& wish) {
   for (const std::string& transport : wish.transports) {
-    if (std::find(known.begin(), known.end(), transport) != known.end()) continue;
+    if (std::find(known.begin(), known.end(), transport) != known.end() || is_fabric(transport)) continue;
     return Error(Errc::invalid_argument, "--transports takes some of " + std::string(transport_choices) +
                                              ", not '" + transport + "'");
   }
@@ -108,7 +114,9 @@ Result<Listening> choose_listening(const ListenWish& wish, const std::string& st
                                    std::uint64_t region_bytes) {
   const std::string& verbs_host = wish.verbs_address.empty() ? wish.address : wish.verbs_address;
   Listening chosen;
-  for (const std::string transport : known) {
+  std::vector<std::string> possible(known.begin(), known.end());
+  std::copy_if(wish.transports.begin(), wish.transports.end(), std::back_inserter(possible), is_fabric);
+  for (const std::string& transport : possible) {
     const bool insisted = wish.insists_on(transport);
     if (!wish.transports.empty() && !insisted) {
       if (transport == "verbs") chosen.without_verbs = "--transports does not name it";

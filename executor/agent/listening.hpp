@@ -10,7 +10,7 @@
 
 namespace sublet::agent {
 
-inline constexpr std::string_view transport_choices = "tcp, shm, verbs";
+inline constexpr std::string_view transport_choices = "tcp, shm, verbs, fabric:PROVIDER";
 
 /// On what workers shall listen, as the administrator has said it.
 struct ListenWish {

@@ -35,7 +35,7 @@ constexpr std::array exclusions{
 }  // namespace
 
 std::vector<std::string> backends() {
-  return {"tcp", "shm", "fabric:tcp;ofi_rxm", "fault:1::tcp", "fault:1::shm"};
+  return {"tcp", "shm", "fabric:tcp:ofi_rxm", "fault:1::tcp", "fault:1::shm"};
 }
 
 bool is_shm(const std::string& backend) {

@@ -29,6 +29,11 @@ class TransportsTest(unittest.TestCase):
         self.assertEqual(set(endpoints), {"tcp"})
         self.assertRegex(endpoints["tcp"], r"^\[::1\]:\d+$")
 
+    def test_workers_listen_on_providers_of_libfabric(self):
+        self.site.start_agent("n1", "--transports", "shm,fabric:tcp:ofi_rxm")
+        self.site.deploy_probe()
+        self.assertEqual(set(self.endpoints()), {"shm", "fabric:tcp:ofi_rxm"})
+
     def test_without_being_told_workers_listen_on_what_works(self):
         self.site.start_agent("n1", "--warm", "2", ready=2)
         self.site.deploy_probe()
@@ -37,7 +42,8 @@ class TransportsTest(unittest.TestCase):
             self.assertEqual(self.site.logs().count("verbs"), 1, "it is told once")
 
     def test_what_is_insisted_on_and_does_not_work_ends_the_agent(self):
-        cases = [(("--transports", "tcp", "--address", "192.0.2.1", "--allow-public"), "tcp at 192.0.2.1")]
+        cases = [(("--transports", "shm,fabric:nothing"), "fabric:nothing at 127.0.0.1"),
+                 (("--transports", "tcp", "--address", "192.0.2.1", "--allow-public"), "tcp at 192.0.2.1")]
         if not HAS_RDMA:
             cases += [(("--transports", "shm,verbs"), "verbs at 127.0.0.1"),
                       (("--verbs-address", "127.0.0.2"), "verbs at 127.0.0.2")]

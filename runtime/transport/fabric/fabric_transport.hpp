@@ -16,8 +16,8 @@ namespace sublet::transport::fabric {
 [[nodiscard]] Result<std::unique_ptr<Transport>> open(const Timing& timing);
 
 /// The backend over unconnected endpoints (FI_EP_RDM) of any provider of libfabric that orders remote writes
-/// and carries 8 bytes of data with each: "tcp;ofi_rxm", "verbs;ofi_rxm", "sockets" and what a site has.
-/// @param provider As `fi_info -l` names it.
+/// and carries 8 bytes of data with each: "tcp:ofi_rxm", "verbs:ofi_rxm", "sockets" and what a site has.
+/// @param provider As libfabric names it, with a colon for its semicolon, which shells would take.
 /// @retval Errc::unavailable when it is missing or lacks something.
 [[nodiscard]] Result<std::unique_ptr<Transport>> open_provider(const std::string& provider,
                                                                const Timing& timing);

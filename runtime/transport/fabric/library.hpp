@@ -54,7 +54,7 @@ struct FreeInfo {
 using Info = std::unique_ptr<fi_info, FreeInfo>;
 
 /// What an unconnected endpoint (FI_EP_RDM) of a provider looks like.
-/// @param provider As `fi_info -l` names it, with a utility provider behind a semicolon: "tcp;ofi_rxm".
+/// @param provider As libfabric names it: "tcp;ofi_rxm".
 /// @retval Errc::unavailable with what it lacks.
 [[nodiscard]] Result<Info> find_unconnected(const Library& library, const std::string& provider);
 

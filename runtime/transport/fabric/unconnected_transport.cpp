@@ -1,4 +1,5 @@
 // Any provider of libfabric with unconnected endpoints: "fabric:PROVIDER".
+#include <algorithm>
 #include <map>
 #include <utility>
 
@@ -172,7 +173,9 @@ std::optional<Result<Transport::Connected>> UnconnectedTransport::take_connected
 Result<std::unique_ptr<Transport>> open_provider(const std::string& provider, const Timing& timing) {
   Result<const Library*> library = Library::load();
   if (!library) return library.error();
-  Result<Info> info = find_unconnected(**library, provider);
+  std::string name = provider;
+  std::replace(name.begin(), name.end(), ':', ';');
+  Result<Info> info = find_unconnected(**library, name);
   if (!info) return info.error();
   Result<std::shared_ptr<Domain>> domain = Domain::open(**library, "fabric:" + provider, std::move(*info));
   if (!domain) return domain.error();
