@@ -20,7 +20,7 @@ inline constexpr std::size_t worker_region_bytes_max = std::size_t{16} << 30;
 
 // Connections.
 inline constexpr std::size_t connect_private_bytes = 56;  ///< librdmacm, reliable connected, connect request.
-inline constexpr std::size_t accept_private_bytes = 196;  ///< librdmacm, reliable connected, accept.
+inline constexpr std::size_t accept_private_bytes = 64;   ///< Of librdmacm's 196: verbs needs the rest.
 inline constexpr std::size_t reject_private_bytes = 148;  ///< librdmacm, reliable connected, reject.
 inline constexpr std::size_t half_open_max = 32;          ///< Handshakes under way on one listener.
 inline constexpr milliseconds handshake_max{2000};        ///< From a peer's connect to its whole hello.

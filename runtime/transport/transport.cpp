@@ -6,6 +6,8 @@
 #include "runtime/transport/fabric/fabric_transport.hpp"
 #include "runtime/transport/fault/fault_transport.hpp"
 #include "runtime/transport/shm/shm_transport.hpp"
+#include "runtime/transport/verbs/devices.hpp"
+#include "runtime/transport/verbs/verbs_transport.hpp"
 
 namespace sublet::transport {
 
@@ -25,6 +27,7 @@ Result<Transport::Connected> Transport::connect(const std::string& address,
 Result<std::unique_ptr<Transport>> open(std::string_view name, const Timing& timing) {
   if (name == "tcp") return fabric::open(timing);
   if (name == "shm") return shm::open(timing);
+  if (name == "verbs") return verbs::open(timing);
   constexpr std::string_view fabric_prefix = "fabric:";
   if (name.starts_with(fabric_prefix)) {
     return fabric::open_provider(std::string(name.substr(fabric_prefix.size())), timing);
@@ -47,7 +50,9 @@ Status preload() {
 }
 
 std::vector<std::string> names() {
-  return {"tcp", "shm"};
+  std::vector<std::string> usable{"tcp", "shm"};
+  if (verbs::present()) usable.emplace_back("verbs");
+  return usable;
 }
 
 }  // namespace sublet::transport

@@ -28,6 +28,8 @@ namespace sublet::transport {
 struct Capabilities {
   std::size_t inline_bytes = 0;  ///< Writes up to this size leave the buffer free at once.
   std::size_t write_bytes_max = 0;
+  /// So many writes are taken before queue_full, whether or not the owner polls and the peer takes them.
+  std::size_t writes_in_flight = limits::slots_max - 1;
   bool progress_needs_polling = false;  ///< Data lands, and large writes go out, only while the owner polls.
   bool device_memory = false;
   bool same_machine_only = false;
@@ -114,7 +116,8 @@ class Connection {
 /// A peer that asks to be let in: to be answered by accept() or reject() within limits::accept_max.
 struct ConnectRequest {
   std::uint64_t id = 0;
-  std::vector<std::byte> private_data;  ///< At most connect_private_bytes. Hostile until checked.
+  /// Hostile until checked. On verbs there are always connect_private_bytes: zeros follow what was sent.
+  std::vector<std::byte> private_data;
 };
 
 /// One backend opened in this process, with at most one listener. Regions that a peer shall write into
@@ -133,7 +136,7 @@ class Transport {
   virtual void deregister(const RemoteRegion& region) noexcept = 0;
 
   /// Starts to listen and returns the address that peers connect to ("10.0.0.1:4711", "/run/x/w.sock").
-  /// @param address tcp: numeric host, port 0 or given. shm: path of a socket to be made.
+  /// @param address tcp, verbs: numeric host, port 0 or given. shm: path of a socket to be made.
   [[nodiscard]] virtual Result<std::string> listen(const std::string& address) = 0;
 
   /// Requests that wait for an answer. Half-open, silent and foreign peers are dropped inside within
@@ -176,19 +179,19 @@ struct Timing {
   std::chrono::milliseconds handshake_max = limits::handshake_max;
 };
 
-/// Opens a backend by name: "tcp", "shm", or either within the fault decorator: "fault:SEED:RULES:tcp"
-/// (see fault/). The first "tcp" in a process loads libfabric (about 0.3 s on Debian 12) and leaves the
-/// process's signal handlers as they were.
+/// Opens a backend by name: "tcp", "shm", "verbs", or one within the fault decorator:
+/// "fault:SEED:RULES:tcp" (see fault/). The first "tcp" in a process loads libfabric (about 0.3 s on Debian
+/// 12) and leaves the process's signal handlers as they were.
 /// @retval Errc::not_found with the names that exist.
 /// @retval Errc::invalid_argument with what is wrong in a fault decorator's name.
-/// @retval Errc::unavailable with the package to install.
+/// @retval Errc::unavailable with what to do: the package to install, the driver to load, the limit to raise.
 [[nodiscard]] Result<std::unique_ptr<Transport>> open(std::string_view name, const Timing& timing = {});
 
 /// Loads what backends need without opening an endpoint, a device or a thread: what the template
 /// process pays once before it forks workers.
 [[nodiscard]] Status preload();
 
-/// The backends that open() knows on this machine.
+/// The backends that this machine can use: "verbs" where there is a device with an active port.
 [[nodiscard]] std::vector<std::string> names();
 
 }  // namespace sublet::transport

@@ -56,7 +56,7 @@ bool plausible(std::size_t count, double probability) {
 }  // namespace
 
 TEST_CASE("the fault decorator repeats itself for a seed and differs for another") {
-  const std::string backend = GENERATE("tcp", "shm");
+  const std::string backend = GENERATE(from_range(plain_backends()));
   const std::string rules = "drop=0.1,dup=0.1,full=0.1";
   const Outcome first = observe(rules, 7, backend);
   REQUIRE(observe(rules, 7, backend) == first);
@@ -64,7 +64,7 @@ TEST_CASE("the fault decorator repeats itself for a seed and differs for another
 }
 
 TEST_CASE("each rule of the fault decorator has its effect and no other") {
-  const std::string backend = GENERATE("tcp", "shm");
+  const std::string backend = GENERATE(from_range(plain_backends()));
   CAPTURE(backend);
   std::vector<std::uint32_t> all(total);
   for (std::uint32_t i = 0; i < total; ++i) all[i] = i;
@@ -95,7 +95,7 @@ TEST_CASE("each rule of the fault decorator has its effect and no other") {
 }
 
 TEST_CASE("a delayed arrival comes later and still wakes its owner") {
-  const std::string backend = GENERATE("tcp", "shm");
+  const std::string backend = GENERATE(from_range(plain_backends()));
   CAPTURE(backend);
   const PeerProcess peer(backend);
   Side side("fault:1:delay=1/50ms:" + backend);

@@ -8,15 +8,19 @@
 #include <algorithm>
 #include <atomic>
 #include <csignal>
+#include <cstdlib>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <utility>
 
+#include "runtime/transport/verbs/devices.hpp"
 #include "runtime/wire/handshake.hpp"
 
 namespace conformance {
 namespace {
+
+constexpr const char* only_variable = "SUBLET_TEST_TRANSPORT";
 
 struct Exclusion {
   const char* test;
@@ -30,12 +34,38 @@ constexpr std::array exclusions{
     Exclusion{"link down", "shm", "there is no link"},
     Exclusion{"refusal told", "ofi_rxm", "unconnected endpoints connect again and tell nothing"},
     Exclusion{"half set-up", "ofi_rxm", "nothing of its set-up comes after the acceptance"},
+    Exclusion{"link down", "verbs",
+              "a device is not made for a test; verbs_test.cpp takes down one that it may"},
+    Exclusion{"gate", "verbs", "no socket of ours listens there; verbs_test.cpp has what answers to it"},
 };
 
 }  // namespace
 
+std::vector<std::string> plain_backends() {
+  if (const char* only = std::getenv(only_variable)) return {only};
+  return names();
+}
+
 std::vector<std::string> backends() {
-  return {"tcp", "shm", "fabric:tcp:ofi_rxm", "fault:1::tcp", "fault:1::shm"};
+  std::vector<std::string> all = plain_backends();
+  for (const std::string& name : plain_backends()) all.push_back("fault:1::" + name);
+  if (std::getenv(only_variable) == nullptr) all.emplace_back("fabric:tcp:ofi_rxm");
+  return all;
+}
+
+bool is_verbs(const std::string& backend) {
+  return backend.ends_with("verbs");
+}
+
+std::string own_host(const std::string& backend) {
+  if (!is_verbs(backend)) return "127.0.0.1";
+  if (const char* given = std::getenv("SUBLET_TEST_RDMA_ADDRESS")) return given;
+  for (const verbs::DeviceInfo& device : verbs::list_devices()) {
+    for (const verbs::Port& port : device.ports) {
+      if (device.problem.empty() && !port.addresses.empty()) return port.addresses.front();
+    }
+  }
+  return "no RDMA device has an address";
 }
 
 bool is_shm(const std::string& backend) {
@@ -51,9 +81,13 @@ bool excluded(const std::string& test, const std::string& backend) {
   return false;
 }
 
+std::string address_of(const std::string& host, const std::string& port) {
+  return (host.find(':') == std::string::npos ? host : "[" + host + "]") + ":" + port;
+}
+
 std::string fresh_address(const std::string& backend) {
   static std::atomic<int> count{0};
-  if (!is_shm(backend)) return "127.0.0.1:0";
+  if (!is_shm(backend)) return address_of(own_host(backend), "0");
   const auto name = "sublet-conformance." + std::to_string(::getpid()) + "." + std::to_string(count++);
   return (std::filesystem::temp_directory_path() / name).string();
 }

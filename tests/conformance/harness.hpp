@@ -23,13 +23,21 @@ using namespace std::chrono_literals;
 /// Long enough for a busy machine under a sanitizer; nothing waits for it when all is well.
 inline constexpr std::chrono::milliseconds patience{20'000};
 
-/// Every backend that the suite runs for.
+/// Every backend that this machine can use, and each within the fault decorator.
 std::vector<std::string> backends();
+/// Without the decorator. The environment variable SUBLET_TEST_TRANSPORT leaves one of them.
+std::vector<std::string> plain_backends();
 /// A case that cannot hold for a backend, as data with its reason: prints it and returns true.
 bool excluded(const std::string& test, const std::string& backend);
 /// An address to listen on, unused.
 std::string fresh_address(const std::string& backend);
 bool is_shm(const std::string& backend);
+bool is_verbs(const std::string& backend);
+/// Where the suite listens. For verbs the environment variable SUBLET_TEST_RDMA_ADDRESS may say it;
+/// otherwise it is the first address of the first device.
+std::string own_host(const std::string& backend);
+/// "10.0.0.1:4711", "[::1]:0".
+std::string address_of(const std::string& host, const std::string& port);
 
 /// conformance_peer as a child, killed at the end.
 class PeerProcess {

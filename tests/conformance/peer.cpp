@@ -60,7 +60,7 @@ class Peer {
     transport_->service(wait);
     for (const ConnectRequest& request : transport_->requests()) {
       const auto remote = wire::read_as<RemoteRegion>(request.private_data);
-      if (!remote) {
+      if (!remote || remote->bytes == 0) {  // On verbs zeros follow what was sent.
         const wire::Refusal refusal = wire::refuse(Error(Errc::lease_expired, "come back with a region"));
         transport_->reject(request.id, wire::bytes_of(refusal));
         continue;

@@ -34,9 +34,9 @@ ONLY = {
     r"boost/": ["runtime/control/"],
     r"spdlog/": ["runtime/base/log."],
     # A baseline is written straight against the provider: with our backend between, it would measure ours.
-    r"rdma/": ["runtime/transport/fabric/", "benchmarks/baselines/"],
+    r"rdma/fi_|rdma/fabric": ["runtime/transport/fabric/", "benchmarks/baselines/"],
     r"grpcpp/": ["benchmarks/peers/"],
-    r"infiniband/": ["runtime/transport/verbs/"],
+    r"infiniband/|rdma/rdma_": ["runtime/transport/verbs/", "benchmarks/baselines/"],
     r"openssl/": ["runtime/base/", "runtime/control/"],
     r"cuda": ["runtime/memory/gpu_cuda.cpp"],
 }
