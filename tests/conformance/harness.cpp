@@ -60,7 +60,7 @@ bool is_verbs(const std::string& backend) {
 std::string own_host(const std::string& backend) {
   if (!is_verbs(backend)) return "127.0.0.1";
   if (const char* given = std::getenv("SUBLET_TEST_RDMA_ADDRESS")) return given;
-  for (const verbs::DeviceInfo& device : verbs::list_devices()) {
+  for (const verbs::DeviceInfo& device : verbs::find_devices()) {
     for (const verbs::Port& port : device.ports) {
       if (device.problem.empty() && !port.addresses.empty()) return port.addresses.front();
     }

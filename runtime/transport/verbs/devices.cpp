@@ -146,7 +146,7 @@ bool present() noexcept {
   }
 }
 
-std::vector<DeviceInfo> list_devices() {
+std::vector<DeviceInfo> find_devices() {
   std::vector<DeviceInfo> found;
   for (const fs::path& device : entries(devices_folder)) {
     DeviceInfo info;
@@ -162,8 +162,15 @@ std::vector<DeviceInfo> list_devices() {
       info.ports.push_back(std::move(port));
     }
     info.problem = problem_of(info.name, ports);
-    if (info.problem.empty()) ask_device(info);
     found.push_back(std::move(info));
+  }
+  return found;
+}
+
+std::vector<DeviceInfo> list_devices() {
+  std::vector<DeviceInfo> found = find_devices();
+  for (DeviceInfo& info : found) {
+    if (info.problem.empty()) ask_device(info);
   }
   return found;
 }

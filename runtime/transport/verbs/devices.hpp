@@ -20,7 +20,7 @@ struct Port {
   std::uint32_t number = 0;
   std::string state;                   ///< "ACTIVE", "DOWN", ... in the kernel's words.
   std::string link_layer;              ///< "InfiniBand" or "Ethernet".
-  std::uint32_t active_mtu_bytes = 0;  ///< 0 when the device could not be opened.
+  std::uint32_t active_mtu_bytes = 0;  ///< 0 when the device was not opened.
   std::vector<Gid> gids;
   std::vector<std::string> addresses;  ///< IP addresses that lead to it: what listen() takes.
   [[nodiscard]] bool active() const noexcept { return state == "ACTIVE"; }
@@ -36,7 +36,9 @@ struct DeviceInfo {
 /// nothing, takes microseconds.
 [[nodiscard]] bool present() noexcept;
 
-/// All devices of the machine. Opens each for a moment: not before a fork.
+/// All devices of the machine, as the kernel's files describe them. Opens none.
+[[nodiscard]] std::vector<DeviceInfo> find_devices();
+/// The same, and what only the device itself tells: opens each for a moment. Not before a fork.
 [[nodiscard]] std::vector<DeviceInfo> list_devices();
 
 /// The memory that this process may lock, in bytes; UINT64_MAX: without limit.

@@ -274,7 +274,9 @@ void Endpoint::shut() noexcept {
 }
 
 void Endpoint::say_last_words(std::span<const std::byte> message) noexcept {
-  // Interrupted inside a posting, another would wait for a lock that this thread holds.
+  // Interrupted inside a posting, another would wait for a lock that this thread holds: better no words.
+  // Otherwise ibv_post_send is safe in a handler: it takes that lock, fills an entry of memory that is
+  // there already and rings the device, by a store or by write(2).
   if (posting_.load(std::memory_order_relaxed) || said_last_words_.exchange(true)) return;
   const Visit visit(*this);
   if (!visit) return;

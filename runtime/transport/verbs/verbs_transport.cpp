@@ -80,7 +80,7 @@ Status VerbsTransport::open() {
   capabilities_.write_bytes_max = SIZE_MAX;
   capabilities_.writes_in_flight = SIZE_MAX;
   std::string problems;
-  for (const DeviceInfo& info : list_devices()) {
+  for (const DeviceInfo& info : find_devices()) {
     Error problem(Errc::unavailable, info.problem);
     if (info.problem.empty()) {
       Result<std::shared_ptr<Device>> device = Device::open(info.name);
