@@ -131,7 +131,7 @@ std::unique_ptr<Peer> start_caller(const AnatomyOptions& options, int core) {
     Site site = Site::connect(url.data()).value();
     Lease lease = site.lease({.function = "stamps@1",
                               .wait = start_max,
-                              .transports = {options.transport},
+                              .transports = {.require = {options.transport}},
                               .hot = hot_when_traced})
                       .value();
     const Buffer input = lease.allocate(options.bytes).value();
@@ -271,10 +271,11 @@ void time_steps(const AnatomyOptions& options, const Pinning& pinning, const Loc
     plan.hot = warm_hot;
     plan.pause = warm_pause;
   }
-  Lease lease =
-      site.lease(
-              {.function = "stamps@1", .wait = start_max, .transports = {options.transport}, .hot = plan.hot})
-          .value();
+  Lease lease = site.lease({.function = "stamps@1",
+                            .wait = start_max,
+                            .transports = {.require = {options.transport}},
+                            .hot = plan.hot})
+                    .value();
   const OnCore here(pinning.client);
   const auto ours = std::make_unique<SteppedSide>(lease);
   const auto series = run_rounds({ours.get(), &bare}, plan, options.rounds);

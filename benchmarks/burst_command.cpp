@@ -60,7 +60,7 @@ void run_lease(Site& site, const BurstOptions& options, std::uint32_t workers, T
   Lease lease = site.lease({.function = "echo@1",
                             .workers = workers,
                             .wait = wait_max,
-                            .transports = {options.transport},
+                            .transports = {.require = {options.transport}},
                             .in_flight = 1,
                             .arena_bytes = arena_bytes})
                     .value();

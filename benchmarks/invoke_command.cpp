@@ -110,7 +110,7 @@ void measure(const InvokeOptions& options, const Pinning& pinning, Report& repor
     site.deploy("echo", "1", function_module("echo")).value();
     Lease lease = site.lease({.function = "echo@1",
                               .wait = start_max,
-                              .transports = {options.transport},
+                              .transports = {.require = {options.transport}},
                               .hot = plan_of(options, 1).hot})
                       .value();
     const OnCore here(pinning.client);  // Only now: the library's own threads go where there is room.

@@ -158,7 +158,7 @@ void measure(const MixOptions& options, Report& report) {
     for (std::uint32_t i = 0; i < options.clients; ++i) {
       leases.push_back(site.lease({.function = "echo@1",
                                    .wait = wait_max,
-                                   .transports = {options.transport},
+                                   .transports = {.require = {options.transport}},
                                    .arena_bytes = arena_bytes,
                                    .hot = hot})
                            .value());

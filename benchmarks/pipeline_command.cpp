@@ -123,7 +123,7 @@ void measure(const PipelineOptions& options, const Pinning& pinning, Report& rep
       Lease lease = site.lease({.function = "echo@1",
                                 .workers = workers,
                                 .wait = start_max,
-                                .transports = {options.transport},
+                                .transports = {.require = {options.transport}},
                                 .hot = hot})
                         .value();
       const OnCore here(pinning.client);  // Only now: the library's own threads go where there is room.

@@ -78,7 +78,7 @@ LeaseOptions lease_options(const StartOptions& options) {
   return {.function = "echo@1",
           .wait = wait_max,
           .renew = false,
-          .transports = {options.transport},
+          .transports = {.require = {options.transport}},
           .arena_bytes = arena_bytes};
 }
 
@@ -101,7 +101,7 @@ void run_client(Site& site, const StartOptions& options, Phases& phases) {
 void run_steps(const std::string& url, const StartOptions& options, Phases& phases) {
   const api::LeaseRequest request{.function = "echo@1",
                                   .wait_ms = std::chrono::milliseconds(wait_max).count(),
-                                  .transports = {options.transport}};
+                                  .transports = {.require = {options.transport}}};
   const auto begun = Clock::now();
   const auto http = control::HttpClient::create(url).value();
   const auto answer =

@@ -39,7 +39,7 @@ bool may_pass(Errc code) {
   }
 }
 
-Error name_way(const Error& error, const Endpoint& way, const api::GrantedWorker& grant) {
+Error name_way(const Error& error, const Way& way, const api::GrantedWorker& grant) {
   return {error.code(),
           way.transport + " " + way.address + " on node " + grant.node_name + ": " + error.message()};
 }
@@ -202,7 +202,8 @@ void Keeper::connect_granted() noexcept {
     Place& place = places_[index];
     if (stop_.load(std::memory_order_acquire)) break;
     if (place.state == Place::State::granted) {
-      auto ways = endpoints_to(place.grant, lease_.options.transports, machine_);
+      place.choice = {};
+      auto ways = ways_to(place.grant, lease_.options.transports, machine_);
       if (ways.ok()) {
         place.ways = std::move(*ways);
         try_ways(place, Error(Errc::unavailable));
@@ -218,12 +219,18 @@ void Keeper::connect_granted() noexcept {
 
 void Keeper::try_ways(Place& place, Error last) {
   while (!place.ways.empty()) {
-    Status started = start_attempt(place);
-    if (started.ok()) {
-      place.state = Place::State::connecting;
-      return;
+    const Way& way = place.ways.front();
+    if (way.address.empty()) {
+      place.choice.pass_over(way, way.obstacle, false);
+    } else {
+      const Status started = start_attempt(place);
+      if (started.ok()) {
+        place.state = Place::State::connecting;
+        return;
+      }
+      last = started.error();
+      place.choice.pass_over(way, last.message(), opened(way.transport).ok());
     }
-    last = started.error();
     place.ways.erase(place.ways.begin());
   }
   note_failed(last, place);
@@ -242,7 +249,7 @@ Status Keeper::start_attempt(Place& place) {
 }
 
 void Keeper::take_attempt(std::size_t index, Place& place) {
-  const Endpoint& way = place.ways.front();
+  const Way& way = place.ways.front();
   auto taken = (*opened(way.transport))->transport->take_connected(place.attempt);
   if (!taken) return;
   const Status status =
@@ -252,6 +259,7 @@ void Keeper::take_attempt(std::size_t index, Place& place) {
   } else if (taken->ok() || !may_pass(status.error().code())) {
     note_failed(status.error(), place);  // The worker has spoken: another way to it says nothing else.
   } else {
+    place.choice.pass_over(way, status.error().message(), true);
     place.ways.erase(place.ways.begin());
     try_ways(place, status.error());
   }
@@ -273,7 +281,7 @@ Result<wire::Hello> Keeper::hello_to(const api::GrantedWorker& grant) const {
 }
 
 Status Keeper::join_lease(std::size_t index, const Place& place, transport::Transport::Connected connected) {
-  const Endpoint& way = place.ways.front();
+  const Way& way = place.ways.front();
   const Opened& by = **opened(way.transport);
   const auto welcome = wire::parse_welcome(connected.private_data);
   if (!welcome.ok()) return welcome.error();
@@ -289,7 +297,9 @@ Status Keeper::join_lease(std::size_t index, const Place& place, transport::Tran
                                        .node_name = place.grant.node_name,
                                        .worker = place.grant.worker,
                                        .transport = way.transport,
-                                       .address = way.address}};
+                                       .address = way.address,
+                                       .why = place.choice.why(way),
+                                       .fell_back = place.choice.fell_back()}};
   lease_.ownership.lock();
   Status status = lease_.calls.connect(static_cast<std::uint32_t>(index), std::move(established), by.region);
   const bool asleep = lease_.owner_asleep;

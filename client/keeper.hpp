@@ -52,8 +52,9 @@ class Keeper {
     api::GrantedWorker grant;
     Backoff backoff;
     TimePoint next_attempt;
-    std::vector<Endpoint> ways{};  ///< Connecting: the one under way, then those left to try.
-    std::uint64_t attempt = 0;     ///< Connecting: its number in the transport.
+    std::vector<Way> ways{};    ///< Connecting: the one under way, then those left to try.
+    Choice choice{};            ///< Connecting: what became of those before.
+    std::uint64_t attempt = 0;  ///< Connecting: its number in the transport.
   };
   /// A request to the manager that runs beside the keeper.
   struct Errand {

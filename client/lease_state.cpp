@@ -11,6 +11,7 @@
 #include "client/manager_client.hpp"
 #include "runtime/base/assert.hpp"
 #include "runtime/base/limits.hpp"
+#include "runtime/control/transports.hpp"
 
 namespace sublet {
 
@@ -44,7 +45,9 @@ Status check(const LeaseOptions& options) {
   if (options.ttl <= 0ms || options.ttl > limits::lease_ms_max)
     return wrong("ttl must be positive and at most a day");
   if (options.wait < 0ms || options.hot.count() < 0) return wrong("wait and hot must not be negative");
-  return {};
+  if (const Status wishes = api::check(client::base_names(options.transports)); !wishes.ok())
+    return wrong(wishes.error().detail());
+  return client::check_here(options.transports);
 }
 
 /// How often to yield while spinning: at all only when more parties spin than there are cores.
@@ -67,9 +70,7 @@ api::LeaseRequest request_of(const SiteOptions& site, const LeaseOptions& option
                             .memory_bytes = options.memory_bytes,
                             .ttl_ms = static_cast<std::uint64_t>(options.ttl.count()),
                             .wait_ms = static_cast<std::uint64_t>(options.wait.count())};
-  for (const std::string& transport : options.transports) {
-    request.transports.push_back(client::base_name(transport));
-  }
+  request.transports = client::base_names(options.transports);
   return request;
 }
 
@@ -164,6 +165,8 @@ std::vector<WorkerStatus> LeaseState::workers() {
     if (link.connected()) {
       status.transport = who.transport;
       status.address = who.address;
+      status.why = who.why;
+      status.fell_back = who.fell_back;
     }
     all.push_back(std::move(status));
   }

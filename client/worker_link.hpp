@@ -25,6 +25,8 @@ struct WorkerIdentity {
   std::uint32_t worker = 0;
   std::string transport;
   std::string address;
+  std::string why;         ///< That transport.
+  bool fell_back = false;  ///< To it.
 };
 
 /// One use of a slot: from the write of a call until the worker has answered it or the connection is

@@ -74,7 +74,7 @@ class Client {
                              .workers = 1 + below(2),
                              .ttl = std::chrono::milliseconds(2'000 + below(6'000)),
                              .wait = 3s,
-                             .transports = {options_.transport},
+                             .transports = {.require = {options_.transport}},
                              .in_flight = 16});
     if (!lease) return false;
     std::array<Slot, in_flight> slots;

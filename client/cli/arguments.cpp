@@ -10,10 +10,10 @@ namespace sublet::cli {
 
 namespace {
 
-std::vector<std::string> split(std::string_view words) {
+std::vector<std::string> split(std::string_view words, char between = ' ') {
   std::vector<std::string> found;
   while (!words.empty()) {
-    const std::size_t blank = std::min(words.find(' '), words.size());
+    const std::size_t blank = std::min(words.find(between), words.size());
     found.emplace_back(words.substr(0, blank));
     words.remove_prefix(std::min(blank + 1, words.size()));
   }
@@ -123,7 +123,11 @@ Arguments Arguments::parse(const Command& command, std::vector<std::string> word
       if (given.count(name) == 0) continue;
       if (!option.argument.empty()) {
         arguments.values_[name] = given[name].as<std::string>();
-        check_choice(dashed(name), arguments.values_[name], option.choices);
+        const std::string& value = arguments.values_[name];
+        for (const std::string& part : option.list ? split(value, ',') : std::vector<std::string>{value}) {
+          check_choice(dashed(name), part, option.choices);
+        }
+        if (option.list && value.empty()) check_choice(dashed(name), value, option.choices);
       } else if (given[name].as<bool>()) {
         arguments.flags_.insert(name);
       }
@@ -179,6 +183,10 @@ std::uint64_t Arguments::bytes(std::string_view option, std::uint64_t otherwise,
                 std::to_string(most) + ", not '" + given->second + "'");
   }
   return number << (10 * power);
+}
+
+std::vector<std::string> Arguments::list(std::string_view option) const {
+  return split(text(option), ',');
 }
 
 double Arguments::seconds(std::string_view option, double otherwise, double most) const {

@@ -28,6 +28,8 @@ class Arguments {
   /// A number of bytes, with K, M, G or T behind it for KiB, MiB, GiB, TiB.
   [[nodiscard]] std::uint64_t bytes(std::string_view option, std::uint64_t otherwise,
                                     std::uint64_t most) const;
+  /// The parts of a value that is a list; none when it is not given.
+  [[nodiscard]] std::vector<std::string> list(std::string_view option) const;
   /// A positive number of seconds, which may have a decimal point.
   [[nodiscard]] double seconds(std::string_view option, double otherwise, double most) const;
   [[nodiscard]] const std::vector<std::string>& operands() const noexcept { return operands_; }

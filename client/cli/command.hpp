@@ -30,6 +30,7 @@ struct Option {
   std::string_view otherwise = "";  ///< The default; empty: none.
   Completes completes = Completes::nothing;
   std::string_view choices = "";  ///< The values that there are, separated by blanks; empty: any.
+  bool list = false;              ///< Takes several of the choices, separated by commas.
 };
 
 enum class Count { one, some };  ///< `some`: one or more.

@@ -43,7 +43,7 @@ struct Job {
   std::chrono::seconds wait{5};
   std::uint64_t repeat = 1;
   std::uint32_t concurrency = 1;
-  std::vector<std::string> transports;
+  Transports transports;
   std::uint64_t output_bytes = 0;
   CallOptions call;
   bool json = false;
@@ -124,7 +124,9 @@ Job job_of(const Arguments& given) {
   job.call.entry = static_cast<std::uint32_t>(given.number("entry", 0, 0, UINT32_MAX));
   job.call.deadline =
       std::chrono::milliseconds(given.number("deadline", 30'000, 1, limits::call_deadline_max.count()));
-  if (given.has("transport")) job.transports.push_back(given.text("transport"));
+  job.transports = {.require = given.list("transport"),
+                    .prefer = given.list("prefer-transport"),
+                    .forbid = given.list("forbid-transport")};
   return job;
 }
 
@@ -153,7 +155,7 @@ Lease acquire(const Job& job, std::size_t input_bytes) {
                                     .transports = job.transports,
                                     .in_flight = slots_for(job),
                                     .arena_bytes = arena});
-  if (!lease && lease.error().code() == Errc::not_found) manager.throw_no_function(job.function);
+  if (!lease && lease.error().code() == Errc::not_found) manager.throw_unless_deployed(job.function);
   // Throws when it is the manager that has gone meanwhile.
   if (!lease && lease.error().code() == Errc::unavailable) (void)manager.get("/healthz");
   return std::move(lease).value();
@@ -244,6 +246,8 @@ void print_json(const Job& job, const Lease& lease, const Measured& measured, st
                           .text("node", worker.node)
                           .number("worker", worker.worker)
                           .text("transport", worker.transport)
+                          .text("why", worker.why)
+                          .truth("fell_back", worker.fell_back)
                           .str());
   }
   JsonObject summary;
@@ -269,6 +273,18 @@ void print_json(const Job& job, const Lease& lease, const Measured& measured, st
   std::cout << summary.str() << '\n';
 }
 
+/// A line for all workers that were reached by another transport than wished, and for the same reason.
+void tell_fallbacks(const Lease& lease) {
+  std::map<std::pair<std::string, std::string>, unsigned> fallen;
+  for (const WorkerStatus& worker : lease.workers()) {
+    if (worker.fell_back) ++fallen[{worker.transport, worker.why}];
+  }
+  for (const auto& [way, workers] : fallen) {
+    std::cerr << "sublet: " << workers << (workers == 1 ? " worker is" : " workers are") << " reached over "
+              << way.first << ": " << printable(way.second) << '\n';
+  }
+}
+
 }  // namespace
 
 int invoke(const Arguments& given) {
@@ -276,6 +292,7 @@ int invoke(const Arguments& given) {
   check_output(job.output);
   const std::string bytes = read_input(job.input);
   Lease lease = acquire(job, bytes.size());
+  if (!job.json) tell_fallbacks(lease);
   const Interrupt interrupt(interrupted_text);
   const Buffer input = lease.allocate(bytes.size()).value();
   if (!bytes.empty()) std::memcpy(input.data(), bytes.data(), bytes.size());

@@ -83,10 +83,12 @@ api::NodeInfo Manager::order(const api::NodeInfo& node, const std::string& order
   }
 }
 
-void Manager::throw_no_function(const std::string& named) {
+void Manager::throw_unless_deployed(const std::string& named) {
   std::vector<std::string> known;
-  for (const api::FunctionInfo& function : read<api::Functions>("/v1/functions").functions)
+  for (const api::FunctionInfo& function : read<api::Functions>("/v1/functions").functions) {
     known.push_back(function.name + "@" + function.version);
+    if (known.back() == named) return;
+  }
   const std::string meant = suggestion(named, known);
   throw Exception(Error(Errc::not_found, "no function " + named + " is deployed" +
                                              (meant.empty() ? "; `sublet functions` lists them" : meant)));

@@ -55,8 +55,8 @@ class Manager {
   /// POST /v1/nodes/{id}/`order`.
   api::NodeInfo order(const api::NodeInfo& node, const std::string& order);
 
-  /// @throws Exception not_found, with the function that was probably meant instead of `named`.
-  [[noreturn]] void throw_no_function(const std::string& named);
+  /// @throws Exception not_found unless `named` is deployed, with the function that was probably meant.
+  void throw_unless_deployed(const std::string& named);
 
   /// The manager's clock, for ages; an older manager's is taken to be this machine's.
   [[nodiscard]] std::uint64_t time_ms();

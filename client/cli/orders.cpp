@@ -120,7 +120,7 @@ int remove_functions(const Arguments& given) {
     try {
       removed.functions.push_back(manager.read<api::FunctionInfo>(path));
     } catch (const Exception& error) {
-      if (error.code() == Errc::not_found) manager.throw_no_function(function);
+      if (error.code() == Errc::not_found) manager.throw_unless_deployed(function);
       throw;
     }
     manager.remove(path);

@@ -1,6 +1,7 @@
 #include "client/cli/rows.hpp"
 
 #include <algorithm>
+#include <map>
 #include <set>
 
 #include "client/cli/units.hpp"
@@ -15,6 +16,23 @@ std::string of(std::uint64_t part, const std::string& whole) {
 
 std::string quota(std::uint32_t most) {
   return most == 0 ? "-" : std::to_string(most);
+}
+
+/// "2 verbs, 1 tcp", and how many of them by another transport than the lease prefers.
+Cell reached_over(const api::LeaseInfo& lease) {
+  std::map<std::string, std::size_t> by;
+  std::size_t fallen = 0;
+  for (const api::GrantedWorker& worker : lease.workers) {
+    if (!worker.transport.empty()) ++by[worker.transport];
+    if (!worker.fallback.empty()) ++fallen;
+  }
+  std::string text;
+  for (const auto& [transport, workers] : by) {
+    text += (text.empty() ? "" : ", ") + std::to_string(workers) + " " + transport;
+  }
+  if (text.empty()) return "-";
+  if (fallen == 0) return text;
+  return {text + " (" + std::to_string(fallen) + " not as preferred)", Style::warning};
 }
 
 }  // namespace
@@ -48,7 +66,7 @@ Table node_rows(const api::Nodes& nodes) {
 
 Table lease_rows(const api::Leases& leases, std::uint64_t now_ms) {
   Table table({">LEASE", "TENANT", "FUNCTION", "STATE", ">WORKERS", ">CORES", ">MEMORY", ">AGE",
-               ">EXPIRES IN", "NODES"});
+               ">EXPIRES IN", "REACHED OVER", "NODES"});
   for (const api::LeaseInfo& lease : leases.leases) {
     const bool active = lease.state == "active";
     std::set<std::string> names;
@@ -61,7 +79,7 @@ Table lease_rows(const api::Leases& leases, std::uint64_t now_ms) {
                std::to_string(lease.workers.size()), std::to_string(lease.cores),
                lease.memory_bytes == 0 ? "share" : in_bytes(lease.memory_bytes),
                ago(lease.granted_ms, active || lease.ended_ms == 0 ? now_ms : lease.ended_ms),
-               active ? in_time_ms(left) : "-", nodes});
+               active ? in_time_ms(left) : "-", reached_over(lease), nodes});
   }
   return table;
 }

@@ -124,7 +124,7 @@ int run(const Options& options) {
   auto site = sublet::Site::connect(options.manager).value();
   auto lease = site.lease({.function = options.function,
                            .workers = options.workers,
-                           .transports = options.transports,
+                           .transports = {.require = options.transports},
                            .in_flight = options.in_flight})
                    .value();
   print_workers(lease);

@@ -217,7 +217,10 @@ void Agent::on_worker_gone(WorkerProcess& worker, int status) {
     start_again_at_ = SteadyClock::now() + milliseconds(50) * (1 << std::min(failed_starts_, 8U));
     if (worker.function != 0) std::erase(recent_, worker.function);
   }
-  ended_.push_back({.worker = worker.id, .lease = worker.token ? worker.token->lease : 0, .reason = reason});
+  ended_.push_back({.worker = worker.id,
+                    .lease = worker.token ? worker.token->lease : 0,
+                    .reason = reason,
+                    .transport = worker.transport});
   free_share(worker);
   usage_.end(worker.usage);
   changed_ = true;
@@ -265,7 +268,9 @@ void Agent::on_packet(WorkerProcess& worker, const local::Packet& packet) {
     changed_ = true;
   } else if (const auto attach = packet.as<local::Attach>(); attach && worker.state == State::ready) {
     on_attach(worker, attach->token);
-  } else if (packet.as<local::Serving>() && worker.state == State::attaching) {
+  } else if (const auto serving = packet.as<local::Serving>(); serving && worker.state == State::attaching) {
+    const std::string transport(local::get(serving->transport));
+    if (worker.endpoints.contains(transport)) worker.transport = transport;
     worker.state = State::serving;
     changed_ = true;
   } else if (const auto ended = packet.as<local::Ended>(); ended && !worker.ended) {
@@ -479,7 +484,8 @@ void Agent::publish() {
     if (worker.state == State::ready && !draining_) {
       heartbeat.ready.push_back({.id = id, .endpoints = worker.endpoints, .function = worker.function});
     } else if (worker.token) {
-      heartbeat.serving.push_back({.worker = id, .lease = worker.token->lease});
+      heartbeat.serving.push_back(
+          {.worker = id, .lease = worker.token->lease, .transport = worker.transport});
     }
   }
   link_.publish(std::move(heartbeat));

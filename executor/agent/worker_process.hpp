@@ -33,7 +33,8 @@ struct WorkerProcess {
   std::string shm_path;                          ///< Removed after the worker.
   std::uint32_t function = 0;                    ///< Loaded before it was published; 0: none.
   std::optional<wire::Token> token;
-  TimePoint lease_end;  ///< Of the token, when it was granted.
+  std::string transport;  ///< By which its client came; empty: it has none.
+  TimePoint lease_end;    ///< Of the token, when it was granted.
   std::vector<int> cores;
   std::uint64_t memory_bytes = 0;
   std::optional<TimePoint> kill_at;    ///< SIGKILL then.

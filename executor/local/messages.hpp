@@ -110,6 +110,7 @@ struct Attached {
 
 struct Serving {
   Kind kind = Kind::serving;
+  std::array<char, transport_bytes> transport{};  ///< By which the client came.
 };
 
 struct End {

@@ -173,7 +173,9 @@ void Steward::accept() {
   invoker_ = std::make_unique<Invoker>(Service{std::move(*connection), candidate.layout, &input_, &output_},
                                        module_, usage_);
   phase_ = Phase::serving;
-  [[maybe_unused]] const Status told = local::send(agent_, local::Serving{});
+  local::Serving serving;
+  local::put(serving.transport, candidate.opened->transport->name());
+  [[maybe_unused]] const Status told = local::send(agent_, serving);
   give({.kind = Task::Kind::serve, .invoker = invoker_.get()});
 }
 

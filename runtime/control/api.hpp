@@ -61,6 +61,7 @@ struct Heartbeat {
   struct Serving {
     std::uint32_t worker = 0;
     std::uint64_t lease = 0;
+    std::string transport;  ///< By which its client has come; empty: it has not.
   };
   std::vector<Serving> serving;
   /// Workers that ended since the last heartbeat that was answered.
@@ -69,6 +70,7 @@ struct Heartbeat {
     std::uint64_t lease = 0;  ///< 0: it served none.
     std::string reason;       ///< "released", "expired", "revoked", "drained", "crashed", "client_lost",
                               ///< "out_of_memory", "overrun".
+    std::string transport;    ///< By which its client had come; empty: none had.
   };
   std::vector<Ended> ended;
   bool draining = false;
@@ -107,6 +109,13 @@ struct Functions {
   std::vector<FunctionInfo> functions;
 };
 
+/// By which transports a lease's workers may be reached, by name; see runtime/control/transports.hpp.
+struct Transports {
+  std::vector<std::string> require;  ///< By no other than these; empty: by any.
+  std::vector<std::string> prefer;   ///< By these, the first most, where they are to be had.
+  std::vector<std::string> forbid;   ///< By none of these.
+};
+
 /// POST /v1/leases
 struct LeaseRequest {
   std::string function;  ///< "name@version", or "name" for the version deployed last.
@@ -116,8 +125,7 @@ struct LeaseRequest {
   std::uint64_t memory_bytes = 0;  ///< For each worker; 0: the node's default.
   std::uint64_t ttl_ms = 60'000;   ///< Time to live without renewal.
   std::uint64_t wait_ms = 0;       ///< How long the request may wait for capacity before it is refused.
-  std::vector<std::string>
-      transports;          ///< In order of preference; empty: the client's own choice among what is offered.
+  Transports transports;
   std::uint32_t gpus = 0;  ///< For each worker.
   std::string placement;   ///< "spread" over nodes or "pack" onto few; empty: the manager's default.
 };
@@ -129,7 +137,9 @@ struct GrantedWorker {
   std::string machine;
   std::uint32_t worker = 0;
   std::map<std::string, std::string> endpoints;
-  std::string token;  ///< wire::SignedToken, 96 hexadecimal digits.
+  std::string token;      ///< wire::SignedToken, 96 hexadecimal digits.
+  std::string transport;  ///< By which the client has come, as far as its node has said; empty in a grant.
+  std::string fallback;   ///< Why that is not what the lease prefers; empty: it is.
 };
 struct LeaseGrant {
   std::uint64_t lease = 0;
@@ -163,7 +173,8 @@ struct LeaseInfo {
   std::uint64_t memory_bytes = 0;
   std::uint64_t granted_ms = 0;
   std::uint64_t expiry_ms = 0;
-  std::uint64_t ended_ms = 0;          ///< 0 while active.
+  std::uint64_t ended_ms = 0;  ///< 0 while active.
+  Transports transports;
   std::vector<GrantedWorker> workers;  ///< Without tokens.
 };
 struct Leases {

@@ -35,12 +35,14 @@ template <typename V>
 void fields(V& visit, Heartbeat::Serving& body) {
   visit("worker", body.worker);
   visit("lease", body.lease);
+  visit("transport", body.transport, Presence::optional);
 }
 template <typename V>
 void fields(V& visit, Heartbeat::Ended& body) {
   visit("worker", body.worker);
   visit("lease", body.lease);
   visit("reason", body.reason);
+  visit("transport", body.transport, Presence::optional);
 }
 template <typename V>
 void fields(V& visit, WorkerUsage& body) {
@@ -91,6 +93,12 @@ void fields(V& visit, Functions& body) {
   visit("functions", body.functions);
 }
 template <typename V>
+void fields(V& visit, Transports& body) {
+  visit("require", body.require, Presence::optional);
+  visit("prefer", body.prefer, Presence::optional);
+  visit("forbid", body.forbid, Presence::optional);
+}
+template <typename V>
 void fields(V& visit, LeaseRequest& body) {
   visit("function", body.function);
   visit("tenant", body.tenant, Presence::optional);
@@ -111,6 +119,8 @@ void fields(V& visit, GrantedWorker& body) {
   visit("worker", body.worker);
   visit("endpoints", body.endpoints);
   visit("token", body.token);
+  visit("transport", body.transport, Presence::optional);
+  visit("fallback", body.fallback, Presence::optional);
 }
 template <typename V>
 void fields(V& visit, LeaseGrant& body) {
@@ -143,6 +153,7 @@ void fields(V& visit, LeaseInfo& body) {
   visit("granted_ms", body.granted_ms);
   visit("expiry_ms", body.expiry_ms);
   visit("ended_ms", body.ended_ms);
+  visit("transports", body.transports, Presence::optional);
   visit("workers", body.workers);
 }
 template <typename V>

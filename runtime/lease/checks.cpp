@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "runtime/base/limits.hpp"
+#include "runtime/control/transports.hpp"
 #include "runtime/lease/placement.hpp"
 
 namespace sublet::lease {
@@ -79,6 +80,8 @@ Status check(const api::Heartbeat& said) {
   }
   for (const api::Heartbeat::Ended& ended : said.ended) {
     if (ended.lease > number_max) return wrong("an ended worker names its lease, or 0");
+    if (!ended.transport.empty() && !is_name(ended.transport))
+      return wrong("an ended worker's transport is a plain name, or empty");
   }
   if (Status good = check(said.usage); !good) return good;
   std::vector<std::uint32_t> present;
@@ -89,6 +92,8 @@ Status check(const api::Heartbeat& said) {
   }
   for (const api::Heartbeat::Serving& serving : said.serving) {
     if (serving.lease == 0 || serving.lease > number_max) return wrong("a serving worker names its lease");
+    if (!serving.transport.empty() && !is_name(serving.transport))
+      return wrong("a serving worker's transport is a plain name, or empty");
     present.push_back(serving.worker);
   }
   std::sort(present.begin(), present.end());
@@ -109,10 +114,7 @@ Status check(const api::LeaseRequest& request) {
   if (request.cores == 0 || request.cores > cores_max) return wrong("cores must be 1 to 65535");
   if (request.memory_bytes > memory_bytes_max) return wrong("memory_bytes must be below 1 TiB");
   if (!is_name(request.tenant)) return wrong("tenant must be 1 to 64 letters, digits or .:@_-");
-  if (request.transports.size() > endpoints_max ||
-      !std::all_of(request.transports.begin(), request.transports.end(), is_name)) {
-    return wrong("transports must be at most " + std::to_string(endpoints_max) + " plain names");
-  }
+  if (Status good = api::check(request.transports); !good) return good;
   if (request.gpus > gpus_max) return wrong("gpus must be at most " + std::to_string(gpus_max));
   if (!request.placement.empty() && request.placement != placement_spread &&
       request.placement != placement_pack) {

@@ -27,6 +27,19 @@ Lender lender(const Node& node) {
   return {node.about.name, node.about.machine};
 }
 
+/// Why the worker's client came by another transport than one that is preferred to it; empty when it did not.
+std::string fallback(const std::vector<std::string>& preferred, const Worker& worker) {
+  std::string text;
+  if (worker.transport.empty()) return text;
+  for (const std::string& name : preferred) {
+    if (name == worker.transport) break;
+    text += (text.empty() ? "" : "; ") + name + " is preferred, ";
+    text += worker.info.endpoints.contains(name) ? "and offered, but the client could not use it"
+                                                 : "but the worker does not offer it";
+  }
+  return text;
+}
+
 Error unknown_lease(LeaseId id) {
   return {Errc::not_found, "there is no lease " + std::to_string(id)};
 }
@@ -106,14 +119,17 @@ std::string LeaseTable::token_of(const Lease& lease, const Place& place) const {
   return wire::to_text(token);
 }
 
-api::GrantedWorker LeaseTable::shown(const Place& place) const {
+api::GrantedWorker LeaseTable::shown(const Lease& lease, const Place& place) const {
   const Node& node = nodes_.at(place.node);
+  const Worker& worker = node.workers.at(place.worker);
   return {place.node,
           node.about.name,
           node.about.machine,
           place.worker,
-          node.workers.at(place.worker).info.endpoints,
-          ""};
+          worker.info.endpoints,
+          "",
+          worker.transport,
+          fallback(lease.ask.request.transports.prefer, worker)};
 }
 
 /// The grant with tokens: of all live workers, or of one.
@@ -123,7 +139,7 @@ api::LeaseGrant LeaseTable::grant_of(const Lease& lease, const Place* only) cons
       {}};
   for (const Place& place : lease.places) {
     if (!place.live || (only != nullptr && only != &place)) continue;
-    grant.workers.push_back(shown(place));
+    grant.workers.push_back(shown(lease, place));
     grant.workers.back().token = token_of(lease, place);
   }
   return grant;
@@ -306,9 +322,10 @@ api::LeaseInfo LeaseTable::info_of(const Lease& lease) const {
                       .cores = request.cores,
                       .memory_bytes = request.memory_bytes,
                       .granted_ms = to_ms(lease.granted),
-                      .expiry_ms = to_ms(lease.expiry)};
+                      .expiry_ms = to_ms(lease.expiry),
+                      .transports = request.transports};
   for (const Place& place : lease.places) {
-    if (place.live) info.workers.push_back(shown(place));
+    if (place.live) info.workers.push_back(shown(lease, place));
   }
   return info;
 }

@@ -28,7 +28,8 @@ struct Counts {
   std::uint64_t granted = 0;
   std::uint64_t renewed = 0;
   std::uint64_t replaced = 0;
-  std::map<std::string, std::uint64_t> ended;  ///< By reason.
+  std::map<std::string, std::uint64_t> ended;        ///< By reason.
+  std::map<std::string, std::uint64_t> connections;  ///< Clients that came to their workers, by transport.
   std::uint64_t nodes_lost = 0;
   std::uint64_t workers_lost = 0;  ///< Of active leases.
 };
@@ -111,6 +112,8 @@ class LeaseTable {
   [[nodiscard]] std::uint64_t next_id() const noexcept { return next_id_; }
   [[nodiscard]] std::size_t active() const noexcept { return leases_.size(); }
   [[nodiscard]] const Counts& counts() const noexcept { return counts_; }
+  /// Workers that have their client now, by transport.
+  [[nodiscard]] const std::map<std::string, std::uint64_t>& connected() const noexcept { return connected_; }
   [[nodiscard]] const std::map<NodeId, Node>& state() const noexcept { return nodes_; }
   [[nodiscard]] Changes take_changes() { return std::exchange(changes_, {}); }
   [[nodiscard]] bool dirty() const noexcept;
@@ -152,7 +155,7 @@ class LeaseTable {
   void occupy(Lease& lease, const Pick& pick, Place& place, Time now);
   void vacate(Lease& lease, Place& place, Time now);
   [[nodiscard]] api::LeaseGrant grant_of(const Lease& lease, const Place* only) const;
-  [[nodiscard]] api::GrantedWorker shown(const Place& place) const;
+  [[nodiscard]] api::GrantedWorker shown(const Lease& lease, const Place& place) const;
   [[nodiscard]] std::string token_of(const Lease& lease, const Place& place) const;
   [[nodiscard]] api::LeaseInfo info_of(const Lease& lease) const;
   [[nodiscard]] static LeaseRow row_of(Lease& lease);
@@ -161,10 +164,11 @@ class LeaseTable {
 
   // node_events.cpp
   void hear_lists(Node& node, const api::Heartbeat& said, Time now);
-  void note_ended(const Node& node, const api::Heartbeat& said);
+  void note_ended(Node& node, const api::Heartbeat& said);
   void hear_ready(Node& node, const api::WorkerInfo& info);
   void settle_ending(Node& node, Worker& worker);
   void hear_serving(Node& node, const api::Heartbeat::Serving& serving, Time now);
+  void note_transport(Worker& worker, const std::string& transport);
   void forget_absent(Node& node, Time now);
   void worker_gone(Node& node, Worker& worker, bool with_node, Time now);
   void lose_node(Node& node, const std::string& why, Time now);
@@ -205,6 +209,7 @@ class LeaseTable {
   std::deque<LeaseId> ended_order_;
   std::map<LeaseId, api::LeaseInfo> ended_;
   Counts counts_;
+  std::map<std::string, std::uint64_t> connected_;
   Changes changes_;
 
   std::set<NodeId> dirty_nodes_;

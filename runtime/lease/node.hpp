@@ -35,6 +35,7 @@ struct Worker {
   LeaseId lease = 0;
   Time since{};                    ///< Of the grant.
   std::uint64_t end_sequence = 0;  ///< ending: the command that told the node.
+  std::string transport;           ///< By which its client came, as the node has said; empty: not yet.
 };
 
 /// Cores, memory and GPUs: what a node has, what is held, what is free.

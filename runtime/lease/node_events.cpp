@@ -14,6 +14,9 @@ namespace {
 // written after the first was answered.
 constexpr std::uint32_t heartbeats_after_command = 2;
 
+constexpr std::size_t transports_counted_max = 16;
+constexpr const char* transport_uncounted = "other";
+
 }  // namespace
 
 Result<Node*> LeaseTable::find_node(NodeId id) {
@@ -126,8 +129,13 @@ void LeaseTable::hear_lists(Node& node, const api::Heartbeat& said, Time now) {
   candidates_.update(node);
 }
 
-void LeaseTable::note_ended(const Node& node, const api::Heartbeat& said) {
+void LeaseTable::note_ended(Node& node, const api::Heartbeat& said) {
   for (const api::Heartbeat::Ended& ended : said.ended) {
+    // Its client may have come and gone between two heartbeats.
+    if (const auto worker = node.workers.find(ended.worker);
+        worker != node.workers.end() && worker->second.lease == ended.lease) {
+      note_transport(worker->second, ended.transport);
+    }
     if (ended.reason != "crashed" && ended.reason != "out_of_memory" && ended.reason != "overrun") continue;
     changes_.events.push_back("worker " + std::to_string(ended.worker) + " of node " + node.about.name +
                               " ended under lease " + std::to_string(ended.lease) + ": " + ended.reason);
@@ -164,6 +172,7 @@ void LeaseTable::hear_serving(Node& node, const api::Heartbeat::Serving& serving
   worker.listed_ready = false;
   if (worker.lease == serving.lease) {
     if (worker.state == Worker::State::granted) set_state(node, worker, Worker::State::serving);
+    note_transport(worker, serving.transport);
     return;
   }
   // It serves what was granted by nobody known: by a manager or a registration before this one.
@@ -181,6 +190,16 @@ void LeaseTable::hear_serving(Node& node, const api::Heartbeat::Serving& serving
                                        .lease = serving.lease,
                                        .reason = "unknown",
                                        .worker = lease_is_here ? serving.worker : 0});
+}
+
+void LeaseTable::note_transport(Worker& worker, const std::string& transport) {
+  if (worker.transport == transport || !worker.info.endpoints.contains(transport)) return;
+  if (!worker.transport.empty()) --connected_[worker.transport];
+  // Nodes choose the names, and each becomes a label.
+  const bool room = connected_.size() < transports_counted_max || connected_.contains(transport);
+  worker.transport = room ? transport : transport_uncounted;
+  ++connected_[worker.transport];
+  ++counts_.connections[worker.transport];
 }
 
 /// Frees what the worker held and marks its place in an active lease. It is left as a ready one.

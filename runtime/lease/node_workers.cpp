@@ -76,6 +76,7 @@ void LeaseTable::give_back(Node& node, Worker& worker) {
   changes_.capacity = changes_.capacity || worker.lease != 0;
   node.held -= {worker.cores, worker.gpus, worker.memory_bytes};
   node.foreign -= worker.foreign ? 1 : 0;
+  if (!worker.transport.empty()) --connected_[worker.transport];
   const Worker::State state = worker.state;
   worker = Worker{.info = std::move(worker.info), .state = state, .listed_ready = worker.listed_ready};
   set_state(node, worker, Worker::State::ready);

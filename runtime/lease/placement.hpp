@@ -49,13 +49,14 @@ struct Pick {
 
 /// Chooses `workers` ready workers for the ask and changes nothing; fewer, when there is no room for all. A
 /// worker that has the function loaded comes first, then one that has none; one with another function
-/// never. Among nodes "spread" takes the one with most free cores: a lease over the whole pool gets the
+/// never. Before that counts the preferred transport that a worker offers: a lease is granted once and called
+/// often. Among nodes "spread" takes the one with most free cores: a lease over the whole pool gets the
 /// most memory bandwidth and NIC for each worker and loses the fewest workers when one node is taken back.
 /// "pack" takes the fullest node with room: large leases and jobs of the nodes' owner find whole nodes.
 [[nodiscard]] std::vector<Pick> place(const std::map<NodeId, Node>& nodes, const Candidates& candidates,
                                       const Ask& ask, std::uint32_t workers);
 
-/// Whether the worker is reached over one of `transports`; no name: any will do.
-[[nodiscard]] bool offers(const api::WorkerInfo& worker, const std::vector<std::string>& transports);
+/// Whether the worker offers a transport that the wishes allow.
+[[nodiscard]] bool offers(const api::WorkerInfo& worker, const api::Transports& wishes);
 
 }  // namespace sublet::lease

@@ -109,7 +109,8 @@ void LeaseTable::restore_lease(LeaseRow& row) {
                     .memory_bytes = row.request.memory_bytes,
                     .granted_ms = to_ms(row.granted),
                     .expiry_ms = to_ms(row.expiry),
-                    .ended_ms = to_ms(row.ended)});
+                    .ended_ms = to_ms(row.ended),
+                    .transports = row.request.transports});
     return;
   }
   const api::LeaseRequest& request = row.request;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "runtime/control/transports.hpp"
 #include "runtime/lease/lease_table.hpp"
 
 namespace sublet::lease {
@@ -18,10 +19,8 @@ std::string asked(const Ask& ask, std::uint32_t workers) {
   std::string text = "asked for " + number(workers) + " workers of " + number(request.cores) + " cores";
   if (request.gpus > 0) text += ", " + number(request.gpus) + " GPUs";
   if (request.memory_bytes > 0) text += " and " + number(request.memory_bytes >> 20) + " MiB";
-  if (!request.transports.empty()) {
-    text += " reached over";
-    for (const std::string& name : request.transports) text += " " + name;
-  }
+  if (const std::string over = api::in_words(request.transports); !over.empty())
+    text += " reached over " + over;
   return text;
 }
 
@@ -53,6 +52,30 @@ std::uint64_t usable(const Node& node, const Ask& ask) {
   return count;
 }
 
+/// Counts what the node's workers offer, and returns how many of them the ask may reach.
+std::uint64_t count_offers(const Node& node, const Ask& ask, std::map<std::string, std::uint64_t>& offered) {
+  std::uint64_t reachable = 0;
+  for (const auto& [id, worker] : node.workers) {
+    for (const auto& [transport, address] : worker.info.endpoints) ++offered[transport];
+    reachable += offers(worker.info, ask.request.transports) ? 1 : 0;
+  }
+  return reachable;
+}
+
+/// "no worker offers verbs; 3 offer tcp"; empty when every transport is allowed.
+std::string offers_in_words(const Ask& ask, std::uint64_t reachable,
+                            const std::map<std::string, std::uint64_t>& offered) {
+  const std::string wanted = api::in_words(ask.request.transports);
+  if (wanted.empty()) return "";
+  std::string text =
+      "; " + (reachable == 0 ? "no worker offers " : number(reachable) + " workers offer ") + wanted + ";";
+  for (const auto& [transport, workers] : offered) {
+    text += (text.back() == ';' ? " " : ", ") + number(workers) + " offer " + transport;
+  }
+  if (offered.empty()) text += " there are no workers";
+  return text;
+}
+
 std::string in_words(std::chrono::milliseconds time) {
   return number(static_cast<std::uint64_t>(std::chrono::ceil<std::chrono::seconds>(time).count())) + " s";
 }
@@ -64,6 +87,8 @@ struct View {
   std::uint64_t at_best = 0;  ///< If nobody held anything.
   std::uint64_t ready = 0;
   std::uint64_t not_admitting = 0;
+  std::uint64_t reachable = 0;                   ///< Workers, busy ones too, by what the ask allows.
+  std::map<std::string, std::uint64_t> offered;  ///< Workers that offer a transport, busy ones too.
   Resources free_most;
   Resources node_most;
 };
@@ -82,7 +107,10 @@ View look(const std::map<NodeId, Node>& nodes, const Ask& ask) {
     }
     const Room room{node.free(), node.counted(ask.request), usable(node, ask)};
     view.workers += room.workers();
-    view.at_best += times(node.total(), room.each);
+    const std::uint64_t reachable = count_offers(node, ask, view.offered);
+    view.reachable += reachable;
+    // What a node without workers will offer is not known.
+    if (reachable > 0 || node.workers.empty()) view.at_best += times(node.total(), room.each);
     view.ready += room.ready;
     most(view.free_most, room.free);
     most(view.node_most, node.total());
@@ -114,8 +142,12 @@ Shortage LeaseTable::shortage(const Ask& ask, Time now) const {
           number(view.rooms.size()) + " nodes up, " + number(view.not_admitting) + " not admitting, " +
           number(view.ready) + " workers ready that fit the function, most free on one node: " +
           number(view.free_most.cores) + " cores, " + number(view.free_most.memory_bytes >> 20) + " MiB, " +
-          number(view.free_most.gpus) + " GPUs",
+          number(view.free_most.gpus) + " GPUs" + offers_in_words(ask, view.reachable, view.offered),
       std::nullopt};
+  if (view.reachable == 0 && !view.offered.empty() && !api::in_words(request.transports).empty()) {
+    shortage.text += ": allow another transport, or wait for other nodes";
+    return shortage;
+  }
   if (view.at_best < request.workers) {
     shortage.text += "; the nodes that are up could not give it even when empty (the largest has " +
                      number(view.node_most.cores) + " cores, " + number(view.node_most.memory_bytes >> 20) +

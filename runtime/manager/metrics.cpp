@@ -46,6 +46,9 @@ void nodes_and_workers(std::string& out, const lease::LeaseTable& table) {
   }
   family(out, "sublet_nodes", "gauge", "Registered nodes by state.", nodes);
   family(out, "sublet_workers", "gauge", "Workers of the nodes by state.", workers);
+  Labelled connected;
+  for (const auto& [transport, count] : table.connected()) connected[label("transport", transport)] = count;
+  family(out, "sublet_connections", "gauge", "Workers that have their client, by its transport.", connected);
   family(out, "sublet_cores", "gauge", "Cores of the nodes that are not lost, and those that leases hold.",
          cores);
 }
@@ -83,6 +86,11 @@ std::string Metrics::text(const lease::LeaseTable& table, std::size_t waiting, s
          {{label("state", "active"), table.active()}, {label("state", "ended"), ended}});
   family(out, "sublet_lease_waiters", "gauge", "Requests that wait for capacity.", {{"", waiting}});
   family(out, "sublet_functions", "gauge", "Deployed functions.", {{"", functions}});
+  Labelled connections;
+  for (const auto& [transport, count] : counts.connections)
+    connections[label("transport", transport)] = count;
+  family(out, "sublet_connections_total", "counter", "Clients that came to their workers, by transport.",
+         connections);
   family(out, "sublet_grants_total", "counter", "Leases granted.", {{"", counts.granted}});
   family(out, "sublet_renewals_total", "counter", "Leases renewed.", {{"", counts.renewed}});
   family(out, "sublet_replacements_total", "counter", "Workers replaced under their lease.",

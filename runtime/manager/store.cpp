@@ -18,7 +18,7 @@ namespace {
 using sqlite::Statement;
 
 constexpr int application_id = 0x53424C54;  // "SBLT": a database of Sublet's manager.
-constexpr std::int64_t schema_version = 2;
+constexpr std::int64_t schema_version = 3;
 
 constexpr const char* schema = R"(
   CREATE TABLE meta(key TEXT PRIMARY KEY, value) WITHOUT ROWID;
@@ -29,7 +29,7 @@ constexpr const char* schema = R"(
   CREATE TABLE leases(id INTEGER PRIMARY KEY, tenant TEXT, function INTEGER, function_name TEXT,
     workers INTEGER, cores INTEGER, memory_bytes INTEGER, gpus INTEGER, ttl_ms INTEGER, transports TEXT,
     placement TEXT, granted_ns INTEGER, expiry_ns INTEGER, node_lost INTEGER, workers_used INTEGER,
-    lease_ns INTEGER, places TEXT, reason TEXT, ended_ns INTEGER, lent TEXT);
+    lease_ns INTEGER, places TEXT, reason TEXT, ended_ns INTEGER, lent TEXT, prefer TEXT, forbid TEXT);
   CREATE INDEX leases_active ON leases(id) WHERE reason='';
   CREATE TABLE held(node INTEGER, worker INTEGER, lease INTEGER, cores INTEGER, memory_bytes INTEGER,
     gpus INTEGER, ending INTEGER, loaded INTEGER, since_ns INTEGER, endpoints TEXT,
@@ -106,11 +106,13 @@ Status prepare_schema(sqlite3* database, const std::filesystem::path& file) {
   }
   if (*tables != 0) {
     if (Status whole = check_whole(database, file); !whole || *version == schema_version) return whole;
+    std::string steps = "BEGIN IMMEDIATE;";
     // Of older leases nobody knows who lent to them (null): then each node may account for them.
+    if (*version < 2) steps += "ALTER TABLE leases ADD COLUMN lent TEXT;";
+    // Older leases had nothing to prefer or to forbid (null, which reads as an empty list).
+    steps += "ALTER TABLE leases ADD COLUMN prefer TEXT; ALTER TABLE leases ADD COLUMN forbid TEXT;";
     return sqlite::execute(database,
-                           "BEGIN IMMEDIATE; ALTER TABLE leases ADD COLUMN lent TEXT; "
-                           "PRAGMA user_version=" +
-                               std::to_string(schema_version) + "; COMMIT");
+                           steps + "PRAGMA user_version=" + std::to_string(schema_version) + ";COMMIT");
   }
   return sqlite::execute(database, std::string("BEGIN IMMEDIATE;") + schema +
                                        "PRAGMA application_id=" + std::to_string(application_id) +
@@ -168,7 +170,9 @@ lease::LeaseRow lease_in(Statement& row) {
                                     .cores = static_cast<std::uint32_t>(row.number(5)),
                                     .memory_bytes = row.number(6),
                                     .ttl_ms = row.number(8),
-                                    .transports = split(row.text(9), ','),
+                                    .transports = {.require = split(row.text(9), ','),
+                                                   .prefer = split(row.text(20), ','),
+                                                   .forbid = split(row.text(21), ',')},
                                     .gpus = static_cast<std::uint32_t>(row.number(7)),
                                     .placement = row.text(10)},
                         .granted = lease::from_ns(row.integer(11)),

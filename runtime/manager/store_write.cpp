@@ -59,7 +59,7 @@ std::string to_text(const std::vector<lease::Lender>& lenders) {
 constexpr const char* node_sql =
     "INSERT INTO nodes VALUES(?,?,?,?,?,?,?,?,?) ON CONFLICT(id) DO UPDATE SET name=excluded.name";
 constexpr const char* lease_sql =
-    "INSERT INTO leases VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?) ON CONFLICT(id) DO UPDATE SET "
+    "INSERT INTO leases VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?) ON CONFLICT(id) DO UPDATE SET "
     "ttl_ms=excluded.ttl_ms, expiry_ns=excluded.expiry_ns, node_lost=excluded.node_lost, "
     "workers_used=excluded.workers_used, lease_ns=excluded.lease_ns, places=excluded.places, "
     "reason=excluded.reason, ended_ns=excluded.ended_ns, lent=lent||excluded.lent";
@@ -223,16 +223,18 @@ Status Writer::write_nodes(const lease::Rows& rows) {
 Status Writer::write_leases(const lease::Rows& rows) {
   for (const lease::LeaseRow& row : rows.leases) {
     const api::LeaseRequest& request = row.request;
-    const std::string transports = joined(request.transports);
+    const std::string require = joined(request.transports.require);
+    const std::string prefer = joined(request.transports.prefer);
+    const std::string forbid = joined(request.transports.forbid);
     const std::string places = to_text(row.places);
     const std::string lent = to_text(row.lent);
-    Status good =
-        lease_
-            .bind(row.id, request.tenant, row.function, row.function_name, request.workers, request.cores,
-                  request.memory_bytes, request.gpus, request.ttl_ms, transports, request.placement,
-                  lease::to_ns(row.granted), lease::to_ns(row.expiry), row.node_lost, row.workers_used,
-                  std::int64_t{row.lease_time.count()}, places, row.reason, lease::to_ns(row.ended), lent)
-            .run();
+    Status good = lease_
+                      .bind(row.id, request.tenant, row.function, row.function_name, request.workers,
+                            request.cores, request.memory_bytes, request.gpus, request.ttl_ms, require,
+                            request.placement, lease::to_ns(row.granted), lease::to_ns(row.expiry),
+                            row.node_lost, row.workers_used, std::int64_t{row.lease_time.count()}, places,
+                            row.reason, lease::to_ns(row.ended), lent, prefer, forbid)
+                      .run();
     if (!good) return good;
     ended_ += row.reason.empty() ? 0 : 1;
   }

@@ -38,7 +38,7 @@ std::size_t look_at(const local::Packet& packet) {
          endpoints_of<local::Fork>(packet, &local::Fork::listen) + text_of<local::Forked>(packet) +
          endpoints_of<local::Ready>(packet, &local::Ready::endpoints) + text_of<local::Attach>(packet) +
          text_of<local::Attached>(packet, &local::Attached::text, &local::Attached::function_path) +
-         text_of<local::Serving>(packet) + text_of<local::End>(packet) +
+         text_of<local::Serving>(packet, &local::Serving::transport) + text_of<local::End>(packet) +
          text_of<local::Ended>(packet, &local::Ended::text);
 }
 

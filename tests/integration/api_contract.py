@@ -248,7 +248,7 @@ class ApiContract(unittest.TestCase):
         good = {"/v1/nodes": {**NODE, "name": "n2"},
                 "/v1/nodes/{id}/heartbeat": heartbeat(1, 2),
                 "/v1/leases": {"function": "echo", "tenant": "t", "workers": 1, "cores": 1, "memory_bytes": 0,
-                               "ttl_ms": 1000, "wait_ms": 0, "transports": []},
+                               "ttl_ms": 1000, "wait_ms": 0, "transports": {"prefer": ["tcp"]}},
                 "/v1/leases/{id}/renew": {"ttl_ms": 1000},
                 "/v1/leases/{id}/replace": {"node": node, "worker": 77, "wait_ms": 0}}
         for path, item in SPEC["paths"].items():

@@ -19,7 +19,9 @@ TEST_CASE("ten thousand warm calls allocate nothing at the client") {
   connected.deploy("probe", "1", test::SiteFixture::probe_function()).value();
   const std::string transport = GENERATE("shm", "tcp");
   Lease lease =
-      connected.lease({.function = "probe@1", .workers = 2, .wait = 20s, .transports = {transport}}).value();
+      connected
+          .lease({.function = "probe@1", .workers = 2, .wait = 20s, .transports = {.require = {transport}}})
+          .value();
   Buffer input = lease.allocate(200'000).value();
   std::vector<Buffer> outputs;
   for (int i = 0; i < 16; ++i) outputs.push_back(lease.allocate(200'000).value());

@@ -14,7 +14,7 @@ using namespace sublet::test;
 TEST_CASE("a call over each transport") {
   const Probe probe;
   const std::string transport = GENERATE("shm", "tcp");
-  Lease lease = probe.lease({.workers = 2, .transports = {transport}});
+  Lease lease = probe.lease({.workers = 2, .transports = {.require = {transport}}});
   for (const WorkerStatus& worker : lease.workers()) {
     CHECK(worker.transport == transport);
     CHECK(worker.node == "n1");
@@ -35,7 +35,8 @@ TEST_CASE("a call over each transport") {
 TEST_CASE("many in flight over several workers give each its own result") {
   const Probe probe;
   const std::string transport = GENERATE("shm", "tcp");
-  Lease lease = probe.lease({.workers = 3, .transports = {transport}, .in_flight = 16, .slot_bytes = 4096});
+  Lease lease = probe.lease(
+      {.workers = 3, .transports = {.require = {transport}}, .in_flight = 16, .slot_bytes = 4096});
   constexpr std::size_t lanes = 48;
   constexpr std::size_t rounds = 40;
   // Sizes on both sides of a slot's room, and none at all.
@@ -69,7 +70,7 @@ TEST_CASE("many in flight over several workers give each its own result") {
 TEST_CASE("an input and an output of several MiB") {
   const Probe probe;
   const std::string transport = GENERATE("shm", "tcp");
-  Lease lease = probe.lease({.transports = {transport}});
+  Lease lease = probe.lease({.transports = {.require = {transport}}});
   constexpr std::size_t bytes = std::size_t{12} << 20;
   Buffer input = lease.allocate(bytes).value();
   Buffer output = lease.allocate(bytes).value();
@@ -83,7 +84,7 @@ TEST_CASE("an input and an output of several MiB") {
 TEST_CASE("results in place, several in flight, of every size") {
   const Probe probe;
   const std::string transport = GENERATE("shm", "tcp");
-  Lease lease = probe.lease({.transports = {transport}, .in_flight = 4, .slot_bytes = 4096});
+  Lease lease = probe.lease({.transports = {.require = {transport}}, .in_flight = 4, .slot_bytes = 4096});
   constexpr std::size_t lanes = 4;
   constexpr std::size_t bytes_max = 100'000;
   std::vector<Buffer> inputs;
@@ -113,7 +114,7 @@ TEST_CASE("results in place, several in flight, of every size") {
 TEST_CASE("what goes wrong in a function comes back as its status, and the lease goes on") {
   const Probe probe;
   const std::string transport = GENERATE("shm", "tcp");
-  Lease lease = probe.lease({.transports = {transport}});
+  Lease lease = probe.lease({.transports = {.require = {transport}}});
   const Buffer input = buffer_with(lease, "hello");
   Buffer output = lease.allocate(64).value();
   Buffer small = lease.allocate(4).value();
@@ -145,7 +146,7 @@ TEST_CASE("what goes wrong in a function comes back as its status, and the lease
 TEST_CASE("calls behind a crash run elsewhere") {
   const Probe probe;
   const std::string transport = GENERATE("shm", "tcp");
-  Lease lease = probe.lease({.transports = {transport}});
+  Lease lease = probe.lease({.transports = {.require = {transport}}});
   const Buffer input = buffer_with(lease, "hello");
   Buffer broken = lease.allocate(64).value();
   std::vector<Buffer> outputs;
@@ -205,7 +206,8 @@ TEST_CASE("leases that cannot be had say why") {
   };
   CHECK(code({.function = "nothing@1"}) == Errc::not_found);
   CHECK(code({.workers = 3}) == Errc::no_capacity);
-  CHECK(code({.transports = {"pigeon"}}) == Errc::no_capacity);
+  CHECK(code({.transports = {.require = {"pigeon"}}}) == Errc::unavailable);
+  CHECK(code({.transports = {.require = {"pigeon", "tcp"}, .forbid = {"tcp"}}}) == Errc::invalid_argument);
   CHECK(code({.in_flight = 3}) == Errc::invalid_argument);
   CHECK(code({.in_flight = 4096, .slot_bytes = std::size_t{1} << 26}) == Errc::too_large);
   CHECK(error_of(Site::connect("http://127.0.0.1:1")).code() == Errc::unavailable);
@@ -226,7 +228,7 @@ TEST_CASE("the user's signal handlers stay the user's") {
     return all;
   };
   before = handlers();
-  Lease lease = probe.lease({.transports = {"tcp"}});
+  Lease lease = probe.lease({.transports = {.require = {"tcp"}}});
   const Buffer input = buffer_with(lease, "x");
   Buffer output = lease.allocate(64).value();
   CHECK(lease.invoke(input, 1, output).ok());

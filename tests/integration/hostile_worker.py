@@ -54,7 +54,7 @@ def live(worker, agent):
     elif worker == 3:
         agent.send(ready(b"x" * ADDRESS_BYTES))  # No end in sight.
     elif worker == 4:
-        agent.send(struct.pack("<I", SERVING))
+        agent.send(struct.pack("<I", SERVING).ljust(4 + TRANSPORT_BYTES, b"\0"))
         agent.send(attach(worker, 7))  # It is not ready.
         agent.send(ready(GOOD)[:-1])
         agent.send(ready(GOOD) + b"x")

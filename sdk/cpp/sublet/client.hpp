@@ -30,6 +30,15 @@ struct SiteOptions {
   std::chrono::milliseconds timeout{10'000};  ///< Bound of each request to the manager.
 };
 
+/// By which transports a lease's workers are reached: "shm" (on the same machine), "verbs" (InfiniBand, RoCE,
+/// iWARP) or "tcp"; without wishes by the first of these that works. Workers that are not reached by what is
+/// allowed are not granted; which way was taken, and why, is in WorkerStatus.
+struct Transports {
+  std::vector<std::string> require = {};  ///< By no other than these, tried in this order; empty: by any.
+  std::vector<std::string> prefer = {};   ///< By these first, and workers that offer them first.
+  std::vector<std::string> forbid = {};   ///< By none of these.
+};
+
 struct LeaseOptions {
   std::string function;  ///< "name@version", or "name" for the version deployed last.
   std::uint32_t workers = 1;
@@ -39,8 +48,7 @@ struct LeaseOptions {
       60'000};  ///< The lease ends so long after the last renewal that the manager saw.
   std::chrono::milliseconds wait{5'000};  ///< How long to wait for capacity and for the workers to answer.
   bool renew = true;                      ///< The keeper renews at half of ttl.
-  std::vector<std::string> transports =
-      {};  ///< Allowed ones in order of preference; empty: "shm" on the same machine, then "tcp".
+  Transports transports = {};
   std::uint32_t in_flight = 64;     ///< Calls in flight on each worker; a power of two, at most 4096.
   std::size_t slot_bytes = 131072;  ///< Inputs up to slot_bytes - 64 take the shortest way; a power of two.
   std::size_t arena_bytes = std::size_t{256}
@@ -110,8 +118,10 @@ class SUBLET_API Future {
 struct WorkerStatus {
   std::string node;
   std::uint32_t worker = 0;
-  std::string transport;  ///< "tcp", "shm"; empty while it is being replaced.
+  std::string transport;  ///< "tcp", "shm", "verbs"; empty while it is being replaced.
   std::string address;
+  std::string why;         ///< Why by that one: "preferred", or "verbs refused: no device on this machine".
+  bool fell_back = false;  ///< Another one was wished for, or tried before in vain.
   std::uint32_t in_flight = 0;
 };
 

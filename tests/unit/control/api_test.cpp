@@ -27,25 +27,25 @@ std::string complaint(std::string_view text) {
 
 TEST_CASE("every body survives writing and reading") {
   const api::WorkerInfo worker{7, {{"tcp", "[::1]:4711"}, {"shm", "/run/\"w7\" \\ \n.sock"}}, 3};
-  const api::GrantedWorker granted{UINT64_MAX,          "n", "boot", UINT32_MAX, worker.endpoints,
-                                   std::string(96, 'a')};
+  const api::GrantedWorker granted{UINT64_MAX,           "n",   "boot", UINT32_MAX, worker.endpoints,
+                                   std::string(96, 'a'), "tcp", "why"};
   const api::FunctionInfo function{1, "f", "1", std::string(64, '0'), 12};
   survives(worker);
   survives(api::NodeRegistration{"n", "boot", 4, 1ULL << 40, 64, "0.1.0", 8});
   survives(api::NodeRegistered{1, "key", 1000, 1'700'000'000'000});
   survives(api::WorkerUsage{1, 2, 3, 4, 5, 6});
-  survives(api::Heartbeat{true, {worker}, {{1, 2}}, {{3, 4, "crashed"}}, true, {{1, 2, 3, 4, 5, 6}}});
+  survives(api::Heartbeat{true, {worker}, {{1, 2, "tcp"}}, {{3, 4, "crashed"}}, true, {{1, 2, 3, 4, 5, 6}}});
   survives(api::HeartbeatAnswer{5, true});
   survives(api::Command{1, "end_worker", 2, 3, "replaced", 4});
   survives(api::Commands{{{1, "drain", 0, 0, "", 0}, {2, "undrain", 0, 0, "", 0}}});
   survives(function);
   survives(api::Functions{{function, function}});
-  survives(api::LeaseRequest{"f@1", "t", 2, 3, 4, 5, 6, {"verbs", "tcp"}, 7, "pack"});
+  survives(api::LeaseRequest{"f@1", "t", 2, 3, 4, 5, 6, {{"verbs", "tcp"}, {"verbs"}, {"shm"}}, 7, "pack"});
   survives(granted);
   survives(api::LeaseGrant{1, 2, "f@1", 3, 4, {granted}});
   survives(api::RenewRequest{1});
   survives(api::ReplaceRequest{1, 2, 3});
-  survives(api::LeaseInfo{1, "t", "f@1", "ended", "expired", 2, 3, 4, 5, 6, {granted}});
+  survives(api::LeaseInfo{1, "t", "f@1", "ended", "expired", 2, 3, 4, 5, 6, {{"tcp"}, {}, {}}, {granted}});
   survives(api::Leases{{{}, {}}});
   survives(api::NodeInfo{1, "n", "up", 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, "0.1.0"});
   survives(api::Nodes{});

@@ -90,10 +90,12 @@ TEST_CASE("memory and transports bound a placement") {
   const auto fresh = pool.add("b", 4);
   pool.ready(fresh, {1});
   lease::Ask verbs = Pool::ask(1);
-  verbs.request.transports = {"verbs"};
+  verbs.request.transports.require = {"verbs"};
   REQUIRE(pool.table.grant(verbs, pool.now).error().code() == Errc::no_capacity);
-  REQUIRE_THAT(pool.table.shortage(verbs, pool.now).text, Catch::Contains("reached over verbs"));
-  verbs.request.transports = {"verbs", "tcp"};
+  REQUIRE_THAT(
+      pool.table.shortage(verbs, pool.now).text,
+      Catch::Contains("reached over verbs") && Catch::Contains("no worker offers verbs; 5 offer tcp: allow"));
+  verbs.request.transports.require = {"verbs", "tcp"};
   REQUIRE(pool.table.grant(verbs, pool.now).ok());
 }
 

@@ -46,13 +46,14 @@ TEST_CASE("a restarted table goes on with its nodes, leases and what they hold")
   pool.ready(node, {1, 2, 3});
   lease::Ask ask = Pool::ask(2, 3);
   ask.request.tenant = "t";
-  ask.request.transports = {"tcp"};
+  ask.request.transports.require = {"tcp"};
   const api::LeaseGrant grant = pool.table.grant(ask, pool.now).value();
   pool.pass(1s);
   pool.restart();
   REQUIRE(pool.node(node).cores_leased == 6);
   REQUIRE(pool.table.tenants().at("t").held.cores == 6);
   REQUIRE(pool.table.uses_function(5));
+  REQUIRE(pool.table.lease(grant.lease)->transports.require == std::vector<std::string>{"tcp"});
   const api::LeaseGrant renewed = pool.table.renew(grant.lease, 5000, pool.now).value();
   REQUIRE(renewed.expiry_ms == grant.expiry_ms);
   REQUIRE(renewed.workers.size() == 2);
