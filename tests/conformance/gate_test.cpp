@@ -219,6 +219,25 @@ TEST_CASE("an address where nonsense comes back or the line is cut is a typed er
   REQUIRE(hung_up == Errc::unavailable);
 }
 
+TEST_CASE("an answer that is not taken yet survives the heartbeats behind it") {
+  const std::string backend = GENERATE(from_range(backends()));
+  CAPTURE(backend);
+  Side side(backend);
+  PeerProcess peer(backend);
+  const std::uint64_t attempt =
+      side.transport->start_connect(peer.address(), wire::bytes_of(side.own), patience).value();
+  const TimePoint later = SteadyClock::now() + 3 * limits::heartbeat_interval;
+  while (SteadyClock::now() < later) side.transport->service(10ms);
+  auto taken = side.transport->take_connected(attempt);
+  const TimePoint deadline = SteadyClock::now() + patience;
+  while (!taken && SteadyClock::now() < deadline) {
+    side.transport->service(10ms);
+    taken = side.transport->take_connected(attempt);
+  }
+  REQUIRE(taken.has_value());
+  REQUIRE(taken->ok());
+}
+
 TEST_CASE("connects under way at once do not wait for one another") {
   const std::string backend = GENERATE(from_range(backends()));
   CAPTURE(backend);

@@ -171,6 +171,7 @@ ssize_t Gate::receive_some(Entry& entry) {
   message.msg_controllen = control.size();
   const ssize_t got = ::recvmsg(entry.link->socket(), &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
   if (got < 0) return got;
+  const std::size_t before = entry.greeting.files.size();
   bool excess = (message.msg_flags & MSG_CTRUNC) != 0;
   for (cmsghdr* part = CMSG_FIRSTHDR(&message); part != nullptr; part = CMSG_NXTHDR(&message, part)) {
     if (part->cmsg_level != SOL_SOCKET || part->cmsg_type != SCM_RIGHTS) continue;
@@ -182,7 +183,9 @@ ssize_t Gate::receive_some(Entry& entry) {
     }
   }
   const bool due = entry.stage == Stage::greeting || entry.stage == Stage::asking;
-  excess = excess || entry.greeting.files.size() > descriptors_max || (!due && !entry.greeting.files.empty());
+  // Those of an answer that is not taken yet stay, whatever comes behind it.
+  const std::size_t now = entry.greeting.files.size();
+  excess = excess || now > descriptors_max || (!due && now > before);
   if (!excess) return got;
   entry.greeting.files.clear();
   return 0;  // As if it had hung up.
