@@ -31,22 +31,6 @@ constexpr std::uint64_t files_wanted = 1024;
 constexpr Manager::Timeout manager_timeout{3000};
 constexpr std::uint64_t skew_ms_max = 1000;
 
-/// Names of what lies in a folder; none when there is no such folder.
-std::vector<std::string> names_in(const char* folder) {
-  std::vector<std::string> names;
-  std::error_code error;
-  for (fs::directory_iterator at(folder, error), end; !error && at != end; at.increment(error)) {
-    names.push_back(at->path().filename().string());
-  }
-  return names;
-}
-
-std::string joined(const std::vector<std::string>& words) {
-  std::string text;
-  for (const std::string& word : words) text += (text.empty() ? "" : ", ") + word;
-  return text;
-}
-
 /// The version of the libfabric that the tcp transport has loaded.
 std::string libfabric_version() {
   void* const handle = ::dlopen("libfabric.so.1", RTLD_NOW | RTLD_NOLOAD);
@@ -91,16 +75,6 @@ Check check_shm() {
   }
   std::error_code error;
   fs::remove_all(folder, error);
-  return check;
-}
-
-Check check_verbs() {
-  const std::vector<std::string> devices = names_in("/sys/class/infiniband");
-  Check check{.what = "transport verbs", .found = "not built in; this machine has no RDMA device either"};
-  if (devices.empty()) return check;
-  check.level = Level::warn;
-  check.found = "not built in, though this machine has " + joined(devices);
-  check.advice = "calls go over tcp, which is slower; watch for a version with verbs";
   return check;
 }
 
@@ -179,24 +153,12 @@ void check_machine(std::vector<Check>& checks) {
 void check_transports(std::vector<Check>& checks) {
   checks.push_back(check_tcp());
   checks.push_back(check_shm());
-  checks.push_back(check_verbs());
+  check_verbs(checks);
   checks.push_back(check_gpus());
 }
 
 void check_limits(std::vector<Check>& checks) {
   rlimit limit{};
-  if (::getrlimit(RLIMIT_MEMLOCK, &limit) == 0) {
-    Check check{.what = "locked memory", .found = "unlimited"};
-    if (limit.rlim_cur != RLIM_INFINITY) {
-      check.found = in_bytes(limit.rlim_cur) + "; enough for tcp and shm";
-      if (!names_in("/sys/class/infiniband").empty()) {
-        check.level = Level::warn;
-        check.advice =
-            "RDMA needs more: LimitMEMLOCK=infinity in a service, memlock in /etc/security/limits.conf";
-      }
-    }
-    checks.push_back(check);
-  }
   if (::getrlimit(RLIMIT_NOFILE, &limit) == 0) {
     Check check{.what = "open files",
                 .found = limit_text(limit.rlim_cur) + ", at most " + limit_text(limit.rlim_max)};

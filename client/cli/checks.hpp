@@ -19,7 +19,9 @@ struct Check {
 void check_machine(std::vector<Check>& checks);
 /// Opens each transport and listens on it; says what is not built in.
 void check_transports(std::vector<Check>& checks);
-/// Locked memory, open files, shared memory.
+/// RDMA devices with their ports and addresses, who may open them, and the locked memory that they need.
+void check_verbs(std::vector<Check>& checks);
+/// Open files, shared memory.
 void check_limits(std::vector<Check>& checks);
 /// Whether a manager answers, its version, its state and its clock.
 void check_manager(std::vector<Check>& checks, const std::string& url);
