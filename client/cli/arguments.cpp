@@ -43,6 +43,10 @@ void check_operands(const Command& command, const std::vector<std::string>& give
 
 void check_choice(const std::string& what, const std::string& value, std::string_view choices) {
   const std::vector<std::string> known = split(choices);
+  for (const std::string& choice : known) {  // "fabric:PROVIDER" is any word behind its colon.
+    const std::size_t front = choice.find(':') + 1;
+    if (front > 0 && value.size() > front && value.starts_with(choice.substr(0, front))) return;
+  }
   if (known.empty() || std::find(known.begin(), known.end(), value) != known.end()) return;
   std::string list;
   for (const std::string& choice : known) list += (list.empty() ? "" : ", ") + choice;

@@ -29,8 +29,9 @@ struct Option {
   std::string_view about;
   std::string_view otherwise = "";  ///< The default; empty: none.
   Completes completes = Completes::nothing;
-  std::string_view choices = "";  ///< The values that there are, separated by blanks; empty: any.
-  bool list = false;              ///< Takes several of the choices, separated by commas.
+  std::string_view choices = "";  ///< The values that there are, separated by blanks, "NAME:WORD" with any
+                                  ///< WORD; empty: any.
+  bool list = false;  ///< Takes several of the choices, separated by commas.
 };
 
 enum class Count { one, some };  ///< `some`: one or more.

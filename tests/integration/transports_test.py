@@ -38,6 +38,8 @@ class TransportsTest(unittest.TestCase):
         self.site.start_agent("n1", "--transports", "shm,fabric:tcp:ofi_rxm")
         self.site.deploy_probe()
         self.assertEqual(set(self.endpoints()), {"shm", "fabric:tcp:ofi_rxm"})
+        answer = self.site.call(ECHO, b"hello", "--transport", "fabric:tcp:ofi_rxm")
+        self.assertEqual((answer.returncode, answer.stdout), (0, b"hello"), answer.stderr)
 
     def test_without_being_told_workers_listen_on_what_works(self):
         self.site.start_agent("n1", "--warm", "2", ready=2)
