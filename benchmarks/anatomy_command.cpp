@@ -47,10 +47,11 @@ struct AnatomyOptions {
   std::uint32_t passes = 0;
   std::uint32_t rounds = 0;
   std::uint32_t calls = 0;
+  VerbsAddresses addresses;  ///< Of verbs.
 };
 
 void check(const AnatomyOptions& options) {
-  check_one_of("--transport", options.transport, {"tcp", "shm"});
+  check_one_of("--transport", options.transport, {"tcp", "shm", "verbs"});
   check_one_of("--mode", options.mode, {"hot", "warm"});
   check_range("--size", options.bytes, bytes_min, bytes_max);
   check_range("--passes", options.passes, 1, 1'000);
@@ -61,6 +62,7 @@ void check(const AnatomyOptions& options) {
 std::unique_ptr<Baseline> bare_provider(const AnatomyOptions& options, const std::vector<int>& cores) {
   const BaselineShape shape{.cores = cores, .bytes_max = options.bytes};
   const bool warm = options.mode == "warm";
+  if (options.transport == "verbs") return make_verbs(shape, options.addresses, warm);
   if (options.transport == "tcp") return make_fabric_tcp(shape, warm);
   return warm ? make_shared_memory(shape) : make_fabric_shm(shape);
 }
@@ -218,7 +220,8 @@ void count_instructions(const AnatomyOptions& options, const Pinning& pinning, c
     counted.emplace_back(side.name, usual_pass(side.mark, side.process, options.passes));
   const auto pair = start_pair(options, pinning);
   pair->wait_until_ready();
-  const Mark mark{own, "sublet::bench::FabricEnd::write"};
+  const bool verbs = options.transport == "verbs";
+  const Mark mark{own, verbs ? "sublet::bench::VerbsEnd::write" : "sublet::bench::FabricEnd::write"};
   counted.emplace_back("raw_client", usual_pass(mark, pair->pid(), options.passes));
   counted.emplace_back("raw_peer", usual_pass(mark, children_of(pair->pid()).at(0), options.passes));
   print_sides(counted);
@@ -264,9 +267,11 @@ class SteppedSide final : public Side {
 
 void time_steps(const AnatomyOptions& options, const Pinning& pinning, const LocalSite& local, Baseline& bare,
                 Row& row) {
+  // Nobody sleeps while calls come, so long as one takes less than this. Emulated verbs are slow.
+  const std::chrono::microseconds hot = options.transport == "verbs" ? 100ms : 5ms;
   Site site = Site::connect(local.url()).value();
   const bool warm = options.mode == "warm";
-  Plan plan{.bytes = options.bytes, .warm_up = options.calls / 10, .calls = options.calls, .hot = 5ms};
+  Plan plan{.bytes = options.bytes, .warm_up = options.calls / 10, .calls = options.calls, .hot = hot};
   if (warm) {
     plan.hot = warm_hot;
     plan.pause = warm_pause;
@@ -301,11 +306,12 @@ void time_steps(const AnatomyOptions& options, const Pinning& pinning, const Loc
 int run_anatomy(int argc, char** argv) {
   AnatomyOptions anatomy;
   std::string json;
+  std::vector<std::string> addresses;
   cxxopts::Options options("sublet-bench anatomy",
                            "Shows where a call's time goes: user-mode instructions and system calls on both "
                            "sides, counted by single steps, and times between looks at the clock.");
-  options.add_options()                                                                     //
-      ("transport", "tcp or shm", cxxopts::value(anatomy.transport)->default_value("tcp"))  //
+  options.add_options()                                                                            //
+      ("transport", "tcp, shm or verbs", cxxopts::value(anatomy.transport)->default_value("tcp"))  //
       ("mode", "hot: both ends poll; warm: both sleep between calls, times only",
        cxxopts::value(anatomy.mode)->default_value("hot"))                                       //
       ("size", "Bytes of input and output", cxxopts::value(anatomy.bytes)->default_value("64"))  //
@@ -313,15 +319,18 @@ int run_anatomy(int argc, char** argv) {
        cxxopts::value(anatomy.passes)->default_value("20"))                                     //
       ("rounds", "Rounds of timed calls", cxxopts::value(anatomy.rounds)->default_value("11"))  //
       ("calls", "Timed calls a round", cxxopts::value(anatomy.calls)->default_value("1000"))    //
+      ("verbs-addresses", "CLIENT,SERVER: RDMA devices' addresses; default: those of the first device",
+       cxxopts::value(addresses))  //
       ("json", "Write the figures to this file as well", cxxopts::value(json), "FILE");
   if (!parse(options, argc, argv)) return 0;
   check(anatomy);
+  if (anatomy.transport == "verbs") anatomy.addresses = choose_verbs_addresses(addresses);
   Report report(json, argc, argv);
   const Pinning pinning = Pinning::choose();
   report.set_pinning(pinning.text());
   std::printf("echo over %s, %zu bytes, one in flight; %s\n", anatomy.transport.c_str(), anatomy.bytes,
               pinning.text().c_str());
-  const LocalSite local({.workers = 1, .cores = pinning.servers});
+  const LocalSite local({.workers = 1, .cores = pinning.servers, .verbs_address = anatomy.addresses.server});
   try {
     Site::connect(local.url()).value().deploy("stamps", "1", function_module("stamps")).value();
     Row row{.bench = "anatomy",

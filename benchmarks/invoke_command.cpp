@@ -32,10 +32,11 @@ struct InvokeOptions {
   std::uint32_t calls = 0;
   std::uint32_t hot_us = 0;
   std::uint32_t pause_us = 0;
+  std::vector<std::string> addresses;  ///< Of verbs, as given.
 };
 
 void check(const InvokeOptions& options) {
-  check_one_of("--transport", options.transport, {"tcp", "shm"});
+  check_one_of("--transport", options.transport, {"tcp", "shm", "verbs"});
   check_one_of("--mode", options.mode, {"hot", "warm"});
   check_range("--rounds", options.rounds, 1, 10'000);
   check_range("--calls", options.calls, 1, 1'000'000);
@@ -45,8 +46,8 @@ void check(const InvokeOptions& options) {
 }
 
 Plan plan_of(const InvokeOptions& options, std::size_t bytes) {
-  // Hot: nobody sleeps while calls come, so long as one takes less than this.
-  constexpr std::chrono::microseconds hot_in_hot_mode{5'000};
+  // Hot: nobody sleeps while calls come, so long as one takes less than this. Emulated verbs are slow.
+  const std::chrono::microseconds hot_in_hot_mode{options.transport == "verbs" ? 100'000 : 5'000};
   const bool warm = options.mode == "warm";
   Plan plan{
       .bytes = bytes,
@@ -63,15 +64,17 @@ constexpr const char* fabric_shm = "libfabric shm";
 Bar bar_of(const InvokeOptions& options, std::size_t bytes) {
   const bool warm = options.mode == "warm";
   constexpr std::size_t large = 65'536;
-  const double ratio_max = warm ? 1.15 : bytes < large ? 1.10 : 1.05;
   if (options.bench == "peers") return {};  // A comparison, not an aim.
+  if (options.transport == "verbs") return {warm ? "bare verbs, events" : "bare verbs", warm ? 1.15 : 1.10};
+  const double ratio_max = warm ? 1.15 : bytes < large ? 1.10 : 1.05;
   if (options.transport == "tcp") return {warm ? "libfabric tcp, descriptor" : "libfabric tcp", ratio_max};
   return {warm ? "shared memory" : fabric_shm, ratio_max};
 }
 
 /// The first one comes next to Sublet in each round.
 std::vector<std::unique_ptr<Baseline>> baselines_for(const InvokeOptions& options, const BaselineShape& shape,
-                                                     const Pinning& pinning, Report& report) {
+                                                     const VerbsAddresses& addresses, const Pinning& pinning,
+                                                     Report& report) {
   const bool warm = options.mode == "warm";
   std::vector<std::unique_ptr<Baseline>> all;
   if (options.bench == "peers") {
@@ -88,6 +91,11 @@ std::vector<std::unique_ptr<Baseline>> baselines_for(const InvokeOptions& option
     all.push_back(make_shared_memory(shape));
     return all;
   }
+  if (options.transport == "verbs") {
+    all.push_back(make_verbs(shape, addresses, warm));
+    if (!warm) all.push_back(make_perftest(shape, addresses, false));
+    return all;
+  }
   all.push_back(make_shared_memory(shape));
   if (warm) {
     report.leave_out(fabric_shm, "its queue has no descriptor to sleep on");
@@ -102,8 +110,11 @@ std::vector<std::unique_ptr<Baseline>> baselines_for(const InvokeOptions& option
 void measure(const InvokeOptions& options, const Pinning& pinning, Report& report) {
   const BaselineShape shape{.cores = {pinning.servers.front()},
                             .bytes_max = *std::max_element(options.sizes.begin(), options.sizes.end())};
-  auto baselines = baselines_for(options, shape, pinning, report);  // They fork: before there are threads.
-  const LocalSite local({.workers = 1, .cores = pinning.servers});
+  const VerbsAddresses addresses =
+      options.transport == "verbs" ? choose_verbs_addresses(options.addresses) : VerbsAddresses{};
+  // They fork: before there are threads.
+  auto baselines = baselines_for(options, shape, addresses, pinning, report);
+  const LocalSite local({.workers = 1, .cores = pinning.servers, .verbs_address = addresses.server});
   open_all(baselines, report);
   try {
     Site site = Site::connect(local.url()).value();
@@ -123,6 +134,7 @@ void measure(const InvokeOptions& options, const Pinning& pinning, Report& repor
       add_round_trips(report, {options.bench, options.transport, options.mode}, plan,
                       run_rounds(sides, plan, options.rounds), bar_of(options, bytes));
     }
+    print_repeated(baselines);
     lease.release().value();
   } catch (const std::exception& error) {
     throw std::runtime_error(error.what() + std::string("\n") + local.logs());
@@ -137,8 +149,8 @@ int run(const char* bench, const char* about, int argc, char** argv) {
   InvokeOptions invoke{.bench = bench};
   std::string json;
   cxxopts::Options options(std::string("sublet-bench ") + bench, about);
-  options.add_options()                                                                    //
-      ("transport", "tcp or shm", cxxopts::value(invoke.transport)->default_value("tcp"))  //
+  options.add_options()                                                                           //
+      ("transport", "tcp, shm or verbs", cxxopts::value(invoke.transport)->default_value("tcp"))  //
       ("mode", "hot: both ends poll; warm: both sleep between calls",
        cxxopts::value(invoke.mode)->default_value("hot"))  //
       ("size", "Bytes of input and output, a list",
@@ -149,6 +161,8 @@ int run(const char* bench, const char* about, int argc, char** argv) {
        cxxopts::value(invoke.hot_us)->default_value("50"))  //
       ("pause-us", "warm: idle time before each call",
        cxxopts::value(invoke.pause_us)->default_value("2000"))  //
+      ("verbs-addresses", "CLIENT,SERVER: RDMA devices' addresses; default: those of the first device",
+       cxxopts::value(invoke.addresses))  //
       ("json", "Write the figures to this file as well", cxxopts::value(json), "FILE");
   if (!parse(options, argc, argv)) return 0;
   check(invoke);

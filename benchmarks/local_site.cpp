@@ -17,6 +17,25 @@ constexpr auto poll_interval = 1ms;
 constexpr auto ask_max = 10s;
 constexpr auto ready_max = 60s;
 
+std::vector<std::string> agent_words(const SiteShape& shape, const std::string& url,
+                                     const std::filesystem::path& state) {
+  std::vector<std::string> words{program_directory() / "sublet-agent",
+                                 "--manager",
+                                 url,
+                                 "--state-dir",
+                                 state,
+                                 "--cores",
+                                 std::to_string(shape.workers),
+                                 "--warm",
+                                 std::to_string(shape.warm),
+                                 "--warm-loaded",
+                                 std::to_string(shape.warm_loaded),
+                                 "--oversubscribe"};
+  if (!shape.verbs_address.empty())
+    words.insert(words.end(), {"--transports", "verbs", "--verbs-address", shape.verbs_address});
+  return words;
+}
+
 }  // namespace
 
 Manager::Manager(std::filesystem::path directory) : directory_(std::move(directory)) {
@@ -49,11 +68,8 @@ void Manager::wait_until_listening() {
 LocalSite::LocalSite(const SiteShape& shape)
     : manager_(directory_.path()),
       url_(manager_.url()),
-      agent_(
-          {program_directory() / "sublet-agent", "--manager", url_, "--state-dir",
-           directory_.path() / "agent", "--cores", std::to_string(shape.workers), "--warm",
-           std::to_string(shape.warm), "--warm-loaded", std::to_string(shape.warm_loaded), "--oversubscribe"},
-          directory_.path() / "agent.log", shape.cores) {}
+      agent_(agent_words(shape, url_, directory_.path() / "agent"), directory_.path() / "agent.log",
+             shape.cores) {}
 
 void LocalSite::wait_until_ready(unsigned workers) {
   if (!http_) http_ = control::HttpClient::create(url_).value();

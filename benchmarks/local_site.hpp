@@ -37,7 +37,9 @@ struct SiteShape {
   unsigned workers = 1;      ///< At once; more than the machine has cores share them.
   unsigned warm = 1;         ///< Idle workers without a function.
   unsigned warm_loaded = 1;  ///< Idle workers for each function that was called lately.
-  std::vector<int> cores;    ///< Where agent and workers run; the first worker on the first. Empty: anywhere.
+  std::vector<int> cores{};  ///< Where agent and workers run; the first worker on the first. Empty: anywhere.
+  std::string
+      verbs_address{};  ///< Workers listen over verbs there and over nothing else. Empty: the agent's choice.
 };
 
 /// A manager and an agent on this machine, from the programs next to this one.

@@ -10,6 +10,7 @@
 #include <string>
 #include <sublet/client.hpp>
 
+#include "benchmarks/baselines/verbs_addresses.hpp"
 #include "benchmarks/command.hpp"
 #include "benchmarks/frame/pinning.hpp"
 #include "benchmarks/frame/report.hpp"
@@ -33,6 +34,7 @@ struct StartOptions {
   std::string transport;
   std::vector<std::string> modes;
   std::uint32_t repeat = 0;
+  std::vector<std::string> addresses;  ///< Of verbs, as given.
 };
 
 /// One phase over all repetitions.
@@ -133,9 +135,9 @@ struct Mode {
 };
 
 Mode mode_of(const std::string& name) {
-  if (name == "warm") return {name, "an idle worker has the function loaded", {4, 1, 1, {}}, 2};
-  if (name == "cold") return {name, "an idle worker has to load the function", {4, 1, 0, {}}, 1};
-  return {name, "no idle worker: the request waits for the next one to be forked", {4, 1, 0, {}}, 1};
+  if (name == "warm") return {name, "an idle worker has the function loaded", {4, 1, 1}, 2};
+  if (name == "cold") return {name, "an idle worker has to load the function", {4, 1, 0}, 1};
+  return {name, "no idle worker: the request waits for the next one to be forked", {4, 1, 0}, 1};
 }
 
 void print(Phases& phases) {
@@ -174,7 +176,9 @@ Row row_of(const StartOptions& options, const Mode& mode, Phases& phases) {
 }
 
 void measure(const StartOptions& options, const Mode& mode, Report& report) {
-  LocalSite local(mode.shape);
+  SiteShape shape = mode.shape;
+  if (options.transport == "verbs") shape.verbs_address = choose_verbs_addresses(options.addresses).server;
+  LocalSite local(shape);
   try {
     Site site = Site::connect(local.url()).value();
     site.deploy("echo", "1", function_module("echo")).value();
@@ -211,14 +215,16 @@ int run_start(int argc, char** argv) {
   cxxopts::Options options(
       "sublet-bench start",
       "Measures the way from the request for a lease to the first result, and its steps.");
-  options.add_options()                                                                   //
-      ("transport", "tcp or shm", cxxopts::value(start.transport)->default_value("tcp"))  //
+  options.add_options()                                                                          //
+      ("transport", "tcp, shm or verbs", cxxopts::value(start.transport)->default_value("tcp"))  //
       ("mode", "A list: warm (function loaded), cold (worker without it), none (no idle worker)",
        cxxopts::value(start.modes)->default_value("warm,cold,none"))                     //
       ("repeat", "Starts of each", cxxopts::value(start.repeat)->default_value("1000"))  //
+      ("verbs-addresses", "CLIENT,SERVER: RDMA devices' addresses; default: those of the first device",
+       cxxopts::value(start.addresses))  //
       ("json", "Write the figures to this file as well", cxxopts::value(json), "FILE");
   if (!parse(options, argc, argv)) return 0;
-  check_one_of("--transport", start.transport, {"tcp", "shm"});
+  check_one_of("--transport", start.transport, {"tcp", "shm", "verbs"});
   for (const std::string& mode : start.modes) check_one_of("--mode", mode, {"warm", "cold", "none"});
   check_range("--repeat", start.repeat, 1, 1'000'000);
   Report report(json, argc, argv);

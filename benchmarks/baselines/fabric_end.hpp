@@ -78,9 +78,4 @@ class FabricEnd {
   bool left_ = false;  ///< The write that was to be told of has left.
 };
 
-/// The rounds of a pair, on both ends.
-std::chrono::nanoseconds run_fabric(FabricEnd& end, const Control& control, const Plan& plan,
-                                    Histogram& times);
-[[noreturn]] void serve_fabric(FabricEnd& end, const Control& control);
-
 }  // namespace sublet::bench

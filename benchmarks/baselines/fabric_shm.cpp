@@ -3,6 +3,7 @@
 #include <optional>
 #include <stdexcept>
 
+#include "benchmarks/baselines/exchange.hpp"
 #include "benchmarks/baselines/fabric_end.hpp"
 
 namespace sublet::bench {
@@ -62,7 +63,7 @@ class FabricShm final : public Baseline {
           ShmEnd end(shape);
           say_ready(control);
           end.meet(control);
-          serve_fabric(end, control);
+          serve_exchange(end, control);
         }) {}
 
   std::string name() const override { return "libfabric shm"; }
@@ -72,7 +73,7 @@ class FabricShm final : public Baseline {
     end_->meet(peer_.control());
   }
   std::chrono::nanoseconds run(const Plan& plan, Histogram& times) override {
-    return run_fabric(*end_, peer_.control(), plan, times);
+    return run_exchange(*end_, peer_.control(), plan, times);
   }
 
  private:

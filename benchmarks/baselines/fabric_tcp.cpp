@@ -6,6 +6,7 @@
 #include <stdexcept>
 #include <utility>
 
+#include "benchmarks/baselines/exchange.hpp"
 #include "benchmarks/baselines/fabric_end.hpp"
 
 namespace sublet::bench {
@@ -100,7 +101,7 @@ class FabricTcp final : public Baseline {
       : shape_(shape), descriptor_(descriptor), peer_(shape.cores, [=](const Control& control) {
           TcpEnd end(shape, descriptor);
           end.accept(control);
-          serve_fabric(end, control);
+          serve_exchange(end, control);
         }) {}
 
   std::string name() const override { return descriptor_ ? "libfabric tcp, descriptor" : "libfabric tcp"; }
@@ -110,7 +111,7 @@ class FabricTcp final : public Baseline {
     end_->connect(peer_.control());
   }
   std::chrono::nanoseconds run(const Plan& plan, Histogram& times) override {
-    return run_fabric(*end_, peer_.control(), plan, times);
+    return run_exchange(*end_, peer_.control(), plan, times);
   }
 
  private:
