@@ -32,7 +32,8 @@ std::vector<std::string> agent_words(const SiteShape& shape, const std::string& 
                                  std::to_string(shape.warm_loaded),
                                  "--oversubscribe"};
   if (!shape.verbs_address.empty())
-    words.insert(words.end(), {"--transports", "verbs", "--verbs-address", shape.verbs_address});
+    words.insert(words.end(),
+                 {"--transports", "verbs", "--verbs-address", shape.verbs_address, "--allow-public"});
   return words;
 }
 

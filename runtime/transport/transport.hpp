@@ -107,7 +107,8 @@ class Connection {
   [[nodiscard]] virtual std::span<const std::byte> last_words() const noexcept = 0;
 
   /// Tells the peer and releases the queue; idempotent. The peer sees what was written before, then
-  /// `down` with Errc::closed. Waits at most 50 ms for large writes that are under way.
+  /// `down` with Errc::closed. Waits for writes that are under way: at most 50 ms, on verbs 250 ms after the
+  /// last of them that went.
   virtual void close() noexcept = 0;
 
   [[nodiscard]] virtual std::string_view transport_name() const noexcept = 0;

@@ -22,7 +22,7 @@ MACHINE = {"type": "object", "required": ["cpu", "cores", "system", "kernel", "l
 ROW = {
     "type": "object",
     "required": ["bench", "transport", "mode", "size_bytes", "baseline", "rounds"],
-    "properties": {"bench": TEXT, "transport": {"enum": ["tcp", "shm"]}, "mode": {"enum": ["hot", "warm", "cold", "none"]},
+    "properties": {"bench": TEXT, "transport": {"enum": ["tcp", "shm", "verbs"]}, "mode": {"enum": ["hot", "warm", "cold", "none"]},
                    "size_bytes": {"type": "integer", "minimum": 0}, "baseline": {"type": "string"},
                    "rounds": {"type": "number", "minimum": 1}},
     "additionalProperties": TIME,
@@ -84,6 +84,11 @@ def check_round_trips(report: dict, sizes: list[int], baselines: set[str]) -> No
 def invoke_shm(build: pathlib.Path) -> None:
     report = near(build, "invoke", "--transport", "shm", "--size", "1,4096,100000", "--rounds", 5, "--calls", 200)
     check_round_trips(report, [1, 4096, 100000], {"shared memory", "libfabric shm", "unix socket", "TCP socket"})
+
+
+def invoke_verbs(build: pathlib.Path) -> None:
+    report = near(build, "invoke", "--transport", "verbs", "--size", "1,1024", "--rounds", 5, "--calls", 50)
+    check_round_trips(report, [1, 1024], {"bare verbs", "ib_write_lat"})
 
 
 def invoke_tcp(build: pathlib.Path) -> None:
@@ -155,5 +160,5 @@ def mix(build: pathlib.Path) -> None:
 
 
 if __name__ == "__main__":
-    {"invoke-shm": invoke_shm, "invoke-tcp": invoke_tcp, "warm": warm, "anatomy": anatomy, "peers": peers,
+    {"invoke-shm": invoke_shm, "invoke-tcp": invoke_tcp, "invoke-verbs": invoke_verbs, "warm": warm, "anatomy": anatomy, "peers": peers,
      "pipeline": pipeline, "start": start, "burst": burst, "mix": mix}[sys.argv[2]](pathlib.Path(sys.argv[1]).resolve())

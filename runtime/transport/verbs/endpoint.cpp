@@ -14,9 +14,9 @@
 namespace sublet::transport::verbs {
 namespace {
 
-// Nothing waits on a default: an answer is due after 4.096 us * 2^14 = 67 ms (the device may take some
+// Nothing waits on a default: an answer is due after 4.096 us * 2^15 = 134 ms (the device may take some
 // times that), and six tries fail in a second or two. Seven would mean for ever with some devices.
-constexpr std::uint8_t answer_time = 14;
+constexpr std::uint8_t answer_time = 15;
 constexpr std::uint8_t retries = 6;
 /// A writer never has more under way than the peer has posted receives, so these hardly matter: 0.64 ms.
 constexpr std::uint8_t receiver_not_ready_time = 12;

@@ -19,7 +19,7 @@ constexpr int events_per_wait = 16;
 constexpr int backlog = static_cast<int>(limits::half_open_max);
 /// How long an ended connection's id stays for the peer's last answer.
 constexpr std::chrono::milliseconds linger_max{1000};
-constexpr std::uint8_t answer_time = 14;  ///< 67 ms, as in Endpoint: the kernel's default is seconds.
+constexpr std::uint8_t answer_time = 15;  ///< 134 ms, as in Endpoint: the kernel's default is seconds.
 /// Why a connection manager rejects: nobody listens, or a program's own answer.
 constexpr int rejected_no_listener = 8;
 constexpr int rejected_by_program = 28;

@@ -12,7 +12,7 @@ constexpr std::size_t batch = 16;
 constexpr std::uint32_t receives_batch = 64;  ///< Posted again at once, while nothing arrives.
 /// What a peer announced before its end may still be on its way.
 constexpr std::chrono::milliseconds end_wait_max{250};
-constexpr std::chrono::milliseconds close_flush_max{50};  ///< Without progress.
+constexpr std::chrono::milliseconds close_flush_max{250};  ///< Without progress.
 /// Writes of our own beside the window: grants and a bye.
 constexpr std::uint32_t beside_window = 4;
 
