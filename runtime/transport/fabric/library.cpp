@@ -8,12 +8,11 @@
 #include <cstring>
 #include <mutex>
 
-#include "runtime/base/limits.hpp"
-
 namespace sublet::transport::fabric {
 namespace {
 
 constexpr std::uint32_t api_version = FI_VERSION(1, 14);
+constexpr std::size_t unconnected_writes = 512;
 constexpr const char* advice =
     "; install libfabric 1.14 or later (Debian, Ubuntu: libfabric1; Fedora: libfabric)";
 
@@ -109,7 +108,7 @@ Result<Info> find_unconnected(const Library& library, const std::string& provide
   hints->domain_attr->cq_data_size = sizeof(std::uint64_t);  // A word and a length.
   hints->tx_attr->msg_order = hints->rx_attr->msg_order = FI_ORDER_WAW;
   hints->tx_attr->iov_limit = 2;
-  hints->tx_attr->size = limits::slots_max;
+  hints->tx_attr->size = unconnected_writes;  // Buffers for all of them are made with each endpoint.
   hints->fabric_attr->prov_name = ::strdup(provider.c_str());
   fi_info* found = nullptr;
   const int code = library.getinfo(api_version, nullptr, nullptr, 0, hints.get(), &found);

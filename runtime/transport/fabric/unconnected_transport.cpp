@@ -24,13 +24,19 @@ Result<gate::Address> source_to(const gate::Address& peer) {
   return local;
 }
 
+Capabilities with_small_queue(const Domain& domain) {
+  Capabilities capabilities = capabilities_of(domain);
+  capabilities.writes_in_flight = domain.info->tx_attr->size;
+  return capabilities;
+}
+
 /// Each connection has an endpoint of its own, which knows one peer. The gate carries the endpoints'
 /// addresses, so that nobody connects to them who was not admitted, and tells a peer's death, of which
 /// unconnected endpoints say nothing.
 class UnconnectedTransport final : public gate::GatedTransport {
  public:
   UnconnectedTransport(std::shared_ptr<Domain> domain, const Timing& timing)
-      : GatedTransport(timing, capabilities_of(*domain)), domain_(std::move(domain)) {}
+      : GatedTransport(timing, with_small_queue(*domain)), domain_(std::move(domain)) {}
 
   std::string_view name() const noexcept override { return domain_->name; }
   Result<RemoteRegion> register_region(const memory::Region& region) override {
