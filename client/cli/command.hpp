@@ -29,8 +29,8 @@ struct Option {
   std::string_view about;
   std::string_view otherwise = "";  ///< The default; empty: none.
   Completes completes = Completes::nothing;
-  std::string_view choices = "";  ///< The values that there are, separated by blanks, "NAME:WORD" with any
-                                  ///< WORD; empty: any.
+  /// The values that there are, separated by blanks; "NAME:WORD" with any WORD; empty: any.
+  std::string_view choices = "";
   bool list = false;  ///< Takes several of the choices, separated by commas.
 };
 
