@@ -97,6 +97,10 @@ bool ListenWish::insists_on(std::string_view transport) const {
 }
 
 Status check(const ListenWish& wish) {
+  if (wish.transports.size() > local::transports_max) {
+    return Error(Errc::invalid_argument,
+                 "--transports names at most " + std::to_string(local::transports_max) + " transports");
+  }
   for (const std::string& transport : wish.transports) {
     if (std::find(known.begin(), known.end(), transport) != known.end() || is_fabric(transport)) continue;
     return Error(Errc::invalid_argument, "--transports takes some of " + std::string(transport_choices) +

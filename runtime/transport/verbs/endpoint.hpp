@@ -103,7 +103,6 @@ class Endpoint {
   [[nodiscard]] std::uint32_t queue_pair_number() const noexcept { return number_; }
 
  private:
-  struct Channels;
   Endpoint(std::shared_ptr<Device> device, std::shared_ptr<rdma_event_channel> channel, CmId id) noexcept
       : device_(std::move(device)), channel_(std::move(channel)), id_(std::move(id)) {}
   [[nodiscard]] Status make_queues();
