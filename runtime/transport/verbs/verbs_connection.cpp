@@ -15,6 +15,8 @@ constexpr std::chrono::milliseconds end_wait_max{250};
 constexpr std::chrono::milliseconds close_flush_max{250};  ///< Without progress.
 /// Writes of our own beside the window: grants and a bye.
 constexpr std::uint32_t beside_window = 4;
+/// The connector's own first write, which has a number but takes no room from the caller's.
+constexpr std::uint32_t greeting = 1;
 
 }  // namespace
 
@@ -23,7 +25,7 @@ VerbsConnection::VerbsConnection(std::shared_ptr<Endpoint> endpoint, bool accept
       queue_pair_(endpoint_->queue_pair()),
       arrivals_queue_(endpoint_->arrivals()),
       inline_bytes_(endpoint_->device().inline_bytes()),
-      window_(endpoint_->device().sizes().writes),
+      window_(endpoint_->device().sizes().writes + greeting),
       write_bytes_max_(endpoint_->device().write_bytes_max()),
       granted_(endpoint_->peer_receives()),
       receives_(endpoint_->device().sizes().receives),
