@@ -287,18 +287,23 @@ class Lab:
             text += f"--- {path.name}\n" + "".join(path.read_text(errors="replace").splitlines(keepends=True)[-25:])
         return text
 
-    def close(self):
-        """Ends all that was started here, by daemons, hooks and jobs too; returns what was left of them."""
-        for daemon in self.daemons.values():
-            daemon.kill()
-            daemon.wait()
+    def all_killed(self):
+        """Whether nothing of the lab lives; what does is killed, which may have started others meanwhile."""
         left = processes(self.directory)
         for pid in left:
             try:
                 os.kill(pid, signal.SIGKILL)
             except ProcessLookupError:
                 pass
-        wait_until(lambda: not processes(self.directory), f"nothing is left of {self.directory}")
+        return not left
+
+    def close(self):
+        """Ends all that was started here, by daemons, hooks and jobs too; returns what was left of them."""
+        for daemon in self.daemons.values():
+            daemon.kill()
+            daemon.wait()
+        left = processes(self.directory)
+        wait_until(self.all_killed, f"nothing is left of {self.directory}")
         self.ports.close()
         shutil.rmtree(self.directory, ignore_errors=True)
         return left

@@ -1,5 +1,6 @@
 """The lab itself: what the tests of this folder rely on."""
 
+import os
 import signal
 import unittest
 
@@ -13,8 +14,8 @@ class LabTest(unittest.TestCase):
             self.assertEqual(lab.run("srun", "-w", "n2", "--gres=gpu:1", "printenv", "CUDA_VISIBLE_DEVICES"), "0\n")
 
             flag = f"{lab.directory}/flag"
-            job = lab.submit(f"while [ ! -e {flag} ]; do sleep 0.05; done", "-w", "n1", "--exclusive")
-            wait_until(lambda: lab.jobs()[job] == "RUNNING", "the job runs")
+            job = lab.submit(f"touch {flag}.runs; while [ ! -e {flag} ]; do sleep 0.05; done", "-w", "n1", "--exclusive")
+            wait_until(lambda: os.path.exists(f"{flag}.runs"), "the job runs")
             self.assertEqual(lab.job(job)["CPU_IDs"], "0-3")
             for daemon in ("n1", "slurmctld"):
                 lab.kill(daemon, signal.SIGTERM if daemon == "slurmctld" else signal.SIGKILL)
