@@ -74,6 +74,9 @@ struct Heartbeat {
   };
   std::vector<Ended> ended;
   bool draining = false;
+  /// What the node lends now, where that is no longer what it registered; 0: as before.
+  std::uint32_t cores = 0;
+  std::uint64_t memory_bytes = 0;
   /// Of workers whose numbers have changed since a heartbeat was answered; an ended worker's last ones.
   std::vector<WorkerUsage> usage;
 };

@@ -60,6 +60,8 @@ void fields(V& visit, Heartbeat& body) {
   visit("serving", body.serving, Presence::optional);
   visit("ended", body.ended, Presence::optional);
   visit("draining", body.draining, Presence::optional);
+  visit("cores", body.cores, Presence::optional);
+  visit("memory_bytes", body.memory_bytes, Presence::optional);
   visit("usage", body.usage, Presence::optional);
 }
 template <typename V>

@@ -75,6 +75,8 @@ Status check(const api::Heartbeat& said) {
     return wrong("a heartbeat lists at most " + std::to_string(limits::node_workers_max) +
                  " workers of a kind");
   }
+  if (said.cores > cores_max || (said.cores == 0) != (said.memory_bytes == 0))
+    return wrong("cores must be at most 65535 and come with memory_bytes");
   if (said.unchanged && !(said.ready.empty() && said.serving.empty())) {
     return wrong("a heartbeat that is unchanged lists no workers");
   }

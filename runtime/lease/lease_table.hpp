@@ -164,6 +164,7 @@ class LeaseTable {
 
   // node_events.cpp
   void hear_lists(Node& node, const api::Heartbeat& said, Time now);
+  void hear_capacity(Node& node, const Resources& capacity);
   void note_ended(Node& node, const api::Heartbeat& said);
   void hear_ready(Node& node, const api::WorkerInfo& info);
   void settle_ending(Node& node, Worker& worker);

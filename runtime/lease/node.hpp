@@ -47,6 +47,7 @@ struct Resources {
   [[nodiscard]] bool covers(const Resources& need) const noexcept {
     return cores >= need.cores && gpus >= need.gpus && memory_bytes >= need.memory_bytes;
   }
+  [[nodiscard]] bool operator==(const Resources&) const noexcept = default;
   Resources& operator+=(const Resources& other) noexcept {
     cores += other.cores;
     gpus += other.gpus;

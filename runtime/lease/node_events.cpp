@@ -116,6 +116,7 @@ void LeaseTable::hear_lists(Node& node, const api::Heartbeat& said, Time now) {
   node.said_all = true;
   changes_.capacity = changes_.capacity || (node.drain_said && !said.draining);
   node.drain_said = said.draining;
+  if (said.cores > 0) hear_capacity(node, {said.cores, node.about.gpus, said.memory_bytes});
   ++node.lists;
   const auto name = [&](WorkerId id) {
     if (const auto worker = node.workers.find(id); worker != node.workers.end())
@@ -127,6 +128,18 @@ void LeaseTable::hear_lists(Node& node, const api::Heartbeat& said, Time now) {
   for (const api::WorkerInfo& info : said.ready) hear_ready(node, info);
   for (const api::Heartbeat::Serving& serving : said.serving) hear_serving(node, serving, now);
   candidates_.update(node);
+}
+
+/// What leases hold of a node that has shrunk stays counted until the node says that their workers have
+/// ended.
+void LeaseTable::hear_capacity(Node& node, const Resources& capacity) {
+  if (capacity == node.total()) return;
+  total_ -= node.total();
+  node.about.cores = capacity.cores;
+  node.about.memory_bytes = capacity.memory_bytes;
+  total_ += node.total();
+  dirty_nodes_.insert(node.id);
+  changes_.capacity = true;
 }
 
 void LeaseTable::note_ended(Node& node, const api::Heartbeat& said) {

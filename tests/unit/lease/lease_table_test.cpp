@@ -367,6 +367,33 @@ TEST_CASE("a draining node gets no lease, by order or by its own word, and may c
   REQUIRE(pool.grant(1).ok());
 }
 
+TEST_CASE("a node says what it lends, and is granted that much") {
+  Pool pool;
+  const auto node = pool.add("a", 4);
+  pool.ready(node, {1, 2, 3, 4});
+  const auto kept = pool.grant(1).value().lease;
+  const auto lends = [&](std::uint32_t cores, std::uint64_t memory_bytes) {
+    api::Heartbeat said{.ready = {Pool::worker(1), Pool::worker(2), Pool::worker(3), Pool::worker(4)},
+                        .cores = cores,
+                        .memory_bytes = memory_bytes};
+    return pool.table.heartbeat(node, said, pool.now);
+  };
+  REQUIRE(lends(1, 4ULL << 30).ok());
+  REQUIRE(pool.node(node).cores == 1);
+  REQUIRE(pool.node(node).memory_bytes == 4ULL << 30);
+  REQUIRE(pool.grant(1).error().code() == Errc::no_capacity);
+  REQUIRE(lends(0, 0).ok());
+  REQUIRE(pool.node(node).cores == 1);
+  static_cast<void>(pool.table.take_changes());
+  REQUIRE(lends(2, 8ULL << 30).ok());
+  REQUIRE(pool.table.take_changes().capacity);
+  REQUIRE(pool.grant(1).ok());
+  REQUIRE(pool.table.end(kept, "released", pool.now).ok());
+  REQUIRE(lends(1, 0).error().code() == Errc::invalid_argument);
+  REQUIRE(lends(0, 1).error().code() == Errc::invalid_argument);
+  REQUIRE(lends(65'536, 1).error().code() == Errc::invalid_argument);
+}
+
 TEST_CASE("a node that leaves is not listed any more") {
   Pool pool;
   const auto node = pool.add("a", 1);
