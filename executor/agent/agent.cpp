@@ -21,15 +21,9 @@ namespace {
 
 using std::chrono::milliseconds;
 
-constexpr std::uint64_t memory_unit = std::uint64_t{16} << 20;
-constexpr milliseconds attach_max{1'000};  ///< Waiting for cores that ending workers still hold.
-constexpr milliseconds fetch_wait_max{30'000};
 constexpr milliseconds template_pause{1'000};
-constexpr milliseconds leave_max{1'000};
 constexpr milliseconds idle_end_grace{100};  ///< A worker without a client that is told to end.
 constexpr milliseconds end_grace{1'000};     ///< A worker that ends by itself is killed after this.
-
-constexpr std::uint64_t lease_number_max = (std::uint64_t{1} << 53) - 1;  // As the manager gives out.
 
 /// Of what a worker says: what can be told to the manager.
 bool is_address(std::string_view text) noexcept {
@@ -40,7 +34,9 @@ enum Source : std::uint64_t {
   source_signals = 0,
   source_template = 1,
   source_link = 2,
-  source_worker = 1ULL << 32U
+  source_orders = 3,
+  source_worker = 1ULL << 32U,
+  source_asker = 2ULL << 32U
 };
 
 void watch(int epoll, int descriptor, std::uint64_t source) {
@@ -52,8 +48,8 @@ void watch(int epoll, int descriptor, std::uint64_t source) {
 
 Agent::Agent(Options options)
     : options_(std::move(options)),
-      cores_(options_.cores),
-      memory_free_(options_.memory_bytes),
+      cores_(options_.cores.size()),
+      memory_lent_(options_.lend_memory_bytes),
       usage_(usage_directory(options_.state_dir, options_.manager)),
       link_(options_, usage_) {}
 
@@ -75,8 +71,10 @@ int Agent::run() {
     check_times();
     fill_pool();
     if (changed_) publish();
+    tell_when_lent();
   }
-  link_.leave(leave_max);
+  end_strays();
+  link_.leave(options_.goodbye);
   log::info("drained: this node lends nothing any more");
   return 0;
 }
@@ -95,6 +93,11 @@ Status Agent::set_up() {
   watch(epoll_.get(), signals_.get(), source_signals);
   watch(epoll_.get(), link_.descriptor(), source_link);
   if (Status opened = usage_.open(); !opened) return opened;
+  if (Status listens = orders_.listen(options_.state_dir); !listens) return listens;
+  watch(epoll_.get(), orders_.descriptor(), source_orders);
+  cores_.lend(options_.lend_cores);
+  lends_by_order_ = cores_.lent_count() < cores_.size() || memory_lent_ < options_.memory_bytes;
+  if (lends_by_order_) bind_idle();
   if (Status started = start_template(); !started) return started;
   return link_.start();
 }
@@ -121,6 +124,10 @@ Status Agent::start_template() {
   template_socket_ = std::move(pair->first);
   watch(epoll_.get(), template_socket_.get(), source_template);
   return {};
+}
+
+void Agent::watch_asker(int descriptor) {
+  watch(epoll_.get(), descriptor, source_asker | static_cast<std::uint32_t>(descriptor));
 }
 
 void Agent::watch_worker(const WorkerProcess& worker) {
@@ -152,6 +159,10 @@ void Agent::wait() {
       on_template();
     } else if (source == source_link) {
       on_link();
+    } else if (source == source_orders) {
+      on_asker_comes();
+    } else if ((source & source_asker) != 0) {
+      on_asker(static_cast<int>(source & UINT32_MAX));
     } else if (const auto found = workers_.find(static_cast<std::uint32_t>(source));
                found != workers_.end()) {
       on_worker_socket(found->second);
@@ -284,90 +295,6 @@ void Agent::on_packet(WorkerProcess& worker, const local::Packet& packet) {
   }
 }
 
-void Agent::on_attach(WorkerProcess& worker, const wire::Token& token) {
-  // The worker has checked the token, but it runs tenants' code: nothing of it may spoil a heartbeat.
-  if (token.worker != worker.id || token.lease == 0 || token.lease > lease_number_max) {
-    answer(worker, Error(Errc::permission_denied, "the token is not for this worker"), {});
-    return;
-  }
-  worker.token = token;
-  worker.state = State::attaching;
-  changed_ = true;
-  if (functions_.find(token.function) == functions_.end()) {
-    worker.refuse_at = SteadyClock::now() + fetch_wait_max;
-    link_.fetch(token.function);
-  } else {
-    worker.refuse_at = SteadyClock::now() + attach_max;
-  }
-  try_attach(worker);
-}
-
-void Agent::try_attach(WorkerProcess& worker) {
-  const wire::Token& token = *worker.token;
-  if (draining_) {
-    answer(worker, Error(Errc::lease_revoked, "the node is draining; ask for another worker"), {});
-    return;
-  }
-  if (ended_leases_.contains(token.lease)) {
-    answer(worker, Error(Errc::lease_revoked, "the lease has ended; acquire a new one"), {});
-    return;
-  }
-  const std::optional<TimePoint> lease_end = link_.when(token.expiry_ms);
-  if (!lease_end || *lease_end <= SteadyClock::now()) {
-    answer(worker, Error(Errc::lease_expired, "the token has expired; renew the lease"), {});
-    return;
-  }
-  const auto function = functions_.find(token.function);
-  if (function == functions_.end()) return;
-  const std::uint64_t share = options_.memory_bytes / options_.cores.size() * token.cores;
-  const std::uint64_t memory = token.memory_16mib != 0 ? token.memory_16mib * memory_unit : share;
-  if (memory > memory_free_) return;
-  auto cores = cores_.take(token.cores);
-  if (!cores) return;
-  worker.lease_end = *lease_end;
-  worker.cores = std::move(*cores);
-  worker.memory_bytes = memory;
-  memory_free_ -= memory;
-  Status granted = enforce(worker);
-  if (granted) granted = usage_.begin(worker.usage, token.lease);
-  answer(worker, granted, function->second);
-  if (granted) remember_function(token.function);
-}
-
-Status Agent::enforce(WorkerProcess& worker) {
-  if (worker.pid <= 0) return Error(Errc::internal, "the worker's process is not known");
-  if (Status bound = bind_to_cores(worker.pid, worker.cores); !bound) return bound;
-  return limit_memory(worker.pid, worker.memory_bytes);
-}
-
-void Agent::answer(WorkerProcess& worker, const Status& granted, const std::string& path) {
-  local::Attached attached;
-  worker.refuse_at.reset();
-  if (!granted) {
-    attached.refused = static_cast<std::uint16_t>(granted.error().code());
-    local::put(attached.text, granted.error().detail());
-    free_share(worker);
-    worker.token.reset();
-    worker.state = State::ready;
-    changed_ = true;
-  } else {
-    attached.lease_end_ns = std::chrono::nanoseconds(worker.lease_end.time_since_epoch()).count();
-    local::put(attached.function_path, path);
-  }
-  if (!local::send(worker.socket.get(), attached)) worker.kill_at = SteadyClock::now();
-}
-
-void Agent::free_share(WorkerProcess& worker) {
-  cores_.give_back(std::exchange(worker.cores, {}));
-  memory_free_ += std::exchange(worker.memory_bytes, 0);
-}
-
-void Agent::retry_attaching() {
-  for (auto& [id, worker] : workers_) {
-    if (worker.state == State::attaching && worker.refuse_at) try_attach(worker);
-  }
-}
-
 void Agent::on_link() {
   ManagerLink::Events events = link_.take_events();
   if (events.registered) {
@@ -479,6 +406,10 @@ void Agent::publish() {
   changed_ = false;
   api::Heartbeat heartbeat;
   heartbeat.draining = draining_;
+  if (lends_by_order_) {
+    heartbeat.cores = static_cast<std::uint32_t>(cores_.lent_count());
+    heartbeat.memory_bytes = memory_lent_;
+  }
   heartbeat.ended = std::exchange(ended_, {});
   for (const auto& [id, worker] : workers_) {
     if (worker.state == State::ready && !draining_) {

@@ -4,6 +4,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -11,6 +12,7 @@
 #include "executor/agent/ended_leases.hpp"
 #include "executor/agent/manager_link.hpp"
 #include "executor/agent/options.hpp"
+#include "executor/agent/order_socket.hpp"
 #include "executor/agent/usage_book.hpp"
 #include "executor/agent/worker_process.hpp"
 
@@ -52,6 +54,18 @@ class Agent {
   void start_drain();
   void check_times();
 
+  // lending.cpp
+  void watch_asker(int descriptor);
+  void on_asker_comes();
+  void on_asker(int descriptor);
+  [[nodiscard]] Status lend(const local::Lend& order);
+  void end_beyond_lent();
+  void tell_when_lent();
+  void bind_idle();
+  void end_strays();
+  [[nodiscard]] std::vector<int> machine_cores(const std::vector<int>& cores) const;
+  [[nodiscard]] std::uint32_t idle_max(std::uint32_t function) const;
+
   // pool.cpp
   void fill_pool();
   void start_worker(std::uint32_t function);
@@ -61,7 +75,8 @@ class Agent {
 
   Options options_;
   CoreAllocator cores_;
-  std::uint64_t memory_free_;
+  std::uint64_t memory_lent_;
+  std::uint64_t memory_held_ = 0;
   UsageBook usage_;
   ManagerLink link_;
   FileDescriptor epoll_;
@@ -78,6 +93,11 @@ class Agent {
   std::vector<api::Heartbeat::Ended> ended_;  ///< Not published yet.
   std::uint32_t failed_starts_ = 0;
   std::optional<TimePoint> start_again_at_;
+  OrderSocket orders_;
+  std::map<int, FileDescriptor> askers_;  ///< Connections of those that may give an order.
+  int awaits_ = -1;                       ///< Of these the one that waits until its order is carried out.
+  std::set<std::uint32_t> leaving_lent_;  ///< Workers that have to go before it is.
+  bool lends_by_order_ = false;           ///< What it lends is not, or may not stay, what it registers.
   bool draining_ = false;
   bool leaving_ = false;
   bool changed_ = false;

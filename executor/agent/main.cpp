@@ -1,6 +1,5 @@
 #include <arpa/inet.h>
 #include <fcntl.h>
-#include <sched.h>
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -11,10 +10,13 @@
 #include <cxxopts.hpp>
 #include <filesystem>
 #include <iostream>
+#include <numeric>
 #include <sstream>
 
 #include "executor/agent/agent.hpp"
+#include "executor/agent/core_list.hpp"
 #include "executor/agent/listening.hpp"
+#include "executor/agent/order_command.hpp"
 #include "executor/agent/usage_book.hpp"
 #include "runtime/base/config.hpp"
 #include "runtime/base/limits.hpp"
@@ -33,16 +35,7 @@ constexpr std::uint64_t memory_mib_max = (std::uint64_t{1} << 53) / mib;  // Byt
 constexpr std::uint64_t warm_max = 1024;
 static_assert(warm_max * 3 < sublet::limits::node_workers_max, "a heartbeat names them all");
 constexpr std::uint64_t drain_ms_max = 24 * 3'600'000;
-
-std::vector<int> own_cores() {
-  cpu_set_t set;
-  std::vector<int> cores;
-  if (::sched_getaffinity(0, sizeof(set), &set) != 0) return cores;
-  for (int core = 0; core < CPU_SETSIZE; ++core) {
-    if (CPU_ISSET(core, &set)) cores.push_back(core);
-  }
-  return cores;
-}
+constexpr std::uint64_t goodbye_ms_max = 60'000;
 
 std::string host_name() {
   std::array<char, HOST_NAME_MAX + 1> name{};
@@ -79,13 +72,23 @@ Result<std::uint64_t> number(const sublet::config::Settings& settings, const std
 }
 
 cxxopts::Options describe() {
-  cxxopts::Options options("sublet-agent", "Lends this node's cores and memory to a Sublet manager.");
+  cxxopts::Options options("sublet-agent",
+                           "Lends this node's cores and memory to a Sublet manager. `sublet-agent lend` and "
+                           "`sublet-agent lent` tell and ask one that runs.");
   options.add_options()("manager", "The manager's address, http://HOST:PORT (or SUBLET_MANAGER)",
                         cxxopts::value<std::string>())(
       "name", "The node's name, unique at the manager; default: the host's name",
-      cxxopts::value<std::string>())("cores",
-                                     "How many cores to lend; default: all that this process may use",
-                                     cxxopts::value<std::uint32_t>())(
+      cxxopts::value<std::string>())(
+      "cores", "How many cores to lend; default: all that this process may use",
+      cxxopts::value<std::uint32_t>())("core-list",
+                                       "The cores to lend by number, such as 0-3,8; their order is the one "
+                                       "that --lend-cores counts by; default: "
+                                       "by socket, core and thread",
+                                       cxxopts::value<std::string>())(
+      "lend-cores", "Of these cores those to lend from the start, counted from 0, such as 2-3; default: all",
+      cxxopts::value<std::string>())("lend-memory",
+                                     "Of --memory how much to lend from the start, MiB; default: all",
+                                     cxxopts::value<std::uint64_t>())(
       "oversubscribe", "Allow --cores beyond what the machine has: workers then share cores")(
       "memory", "Memory to lend, MiB; default: 3/4 of the machine's", cxxopts::value<std::uint64_t>())(
       "address", "Numeric address on which workers listen over TCP",
@@ -111,6 +114,8 @@ cxxopts::Options describe() {
       cxxopts::value<std::uint64_t>()->default_value("64"))(
       "drain-ms", "On SIGTERM: how long calls in flight may take before their workers are killed",
       cxxopts::value<std::uint64_t>()->default_value("5000"))(
+      "goodbye-ms", "At the end: how long the manager may take to hear of it",
+      cxxopts::value<std::uint64_t>()->default_value("1000"))(
       "log-level", "debug, info, warning, error or off",
       cxxopts::value<std::string>()->default_value("info"))("version", "Print the version")(
       "help", "Print this text");
@@ -126,7 +131,14 @@ constexpr const char* lock_name = "/lock";
 Status lock_dir(const std::string& path) {
   const int lock = ::open((path + lock_name).c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
   if (lock < 0) return Error(Errc::io_error, std::strerror(errno));
-  if (::flock(lock, LOCK_EX | LOCK_NB) == 0) return {};
+  if (::flock(lock, LOCK_EX | LOCK_NB) == 0) {
+    // Whom a batch system's hook has to end.
+    const std::string pid = std::to_string(::getpid()) + "\n";
+    if (::ftruncate(lock, 0) == 0 && ::pwrite(lock, pid.data(), pid.size(), 0) >= 0) return {};
+    const int error = errno;
+    ::close(lock);
+    return Error(Errc::io_error, std::strerror(error));
+  }
   const int error = errno;
   ::close(lock);
   if (error == EWOULDBLOCK) return Errc::busy;
@@ -201,7 +213,17 @@ Result<std::string> make_state_dir(const cxxopts::ParseResult& given, const std:
 }
 
 Result<std::vector<int>> lent_cores(const cxxopts::ParseResult& given) {
-  std::vector<int> cores = own_cores();
+  std::vector<int> cores = sublet::agent::own_cores();
+  if (given.count("core-list") > 0) {
+    auto listed = sublet::agent::parse_core_list(given["core-list"].as<std::string>());
+    if (!listed) return Error(Errc::invalid_argument, "--core-list: " + listed.error().detail());
+    const bool strange = std::any_of(listed->begin(), listed->end(), [&cores](int core) {
+      return std::find(cores.begin(), cores.end(), core) == cores.end();
+    });
+    if (strange)
+      return Error(Errc::invalid_argument, "--core-list names a core that this process may not use");
+    cores = std::move(*listed);
+  }
   const std::size_t have = cores.size();
   const std::size_t wanted = given.count("cores") > 0 ? given["cores"].as<std::uint32_t>() : have;
   if (have == 0 || wanted == 0) return Error(Errc::invalid_argument, "--cores must be at least 1");
@@ -214,6 +236,21 @@ Result<std::vector<int>> lent_cores(const cxxopts::ParseResult& given) {
   for (std::size_t i = have; i < wanted; ++i) cores.push_back(cores[i % have]);
   cores.resize(wanted);
   return cores;
+}
+
+/// Of so many cores the places of those that are lent from the start.
+Result<std::vector<int>> first_lent(const cxxopts::ParseResult& given, std::size_t cores) {
+  std::vector<int> places(cores);
+  std::iota(places.begin(), places.end(), 0);
+  if (given.count("lend-cores") == 0) return places;
+  auto listed = sublet::agent::parse_core_list(given["lend-cores"].as<std::string>());
+  if (!listed) return Error(Errc::invalid_argument, "--lend-cores: " + listed.error().detail());
+  if (std::any_of(listed->begin(), listed->end(),
+                  [cores](int place) { return static_cast<std::size_t>(place) >= cores; })) {
+    return Error(Errc::invalid_argument,
+                 "--lend-cores counts from 0 to " + std::to_string(cores - 1) + " on this node");
+  }
+  return listed;
 }
 
 Status check_words(const sublet::config::Settings& settings) {
@@ -260,6 +297,13 @@ Status read_numbers(const sublet::config::Settings& settings, sublet::agent::Opt
   options.warm_loaded = static_cast<std::uint32_t>(*warm_loaded);
   options.region_bytes = *region * mib;
   options.drain = std::chrono::milliseconds(*drain);
+  const auto goodbye =
+      number(settings, "goodbye-ms", settings.given["goodbye-ms"].as<std::uint64_t>(), 0, goodbye_ms_max);
+  if (!goodbye) return goodbye.error();
+  options.goodbye = std::chrono::milliseconds(*goodbye);
+  const auto lend_memory = number(settings, "lend-memory", *memory, 1, *memory);
+  if (!lend_memory) return lend_memory.error();
+  options.lend_memory_bytes = *lend_memory * mib;
   return {};
 }
 
@@ -295,6 +339,9 @@ Result<sublet::agent::Options> read_options(const sublet::config::Settings& sett
   auto cores = lent_cores(given);
   if (!cores) return cores.error();
   options.cores = std::move(*cores);
+  auto lend_cores = first_lent(given, options.cores.size());
+  if (!lend_cores) return lend_cores.error();
+  options.lend_cores = std::move(*lend_cores);
   if (Status good = read_numbers(settings, options); !good) return good.error();
   options.worker_program = worker_program();
   return options;
@@ -331,6 +378,7 @@ int run(sublet::agent::Options options, const cxxopts::ParseResult& given) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  if (argc > 1 && sublet::agent::is_order(argv[1])) return sublet::agent::run_order(argc, argv);
   cxxopts::Options described = describe();
   try {
     const auto settings = sublet::config::read(described, argc, argv, command_line_only);

@@ -30,8 +30,8 @@ void Agent::fill_pool() {
     std::uint32_t have = count(State::ready, function) + count(State::starting, function);
     for (; have < wanted && !start_again_at_; ++have) start_worker(function);
   };
-  fill(0, options_.warm);
-  for (const std::uint32_t function : recent_) fill(function, options_.warm_loaded);
+  fill(0, idle_max(0));
+  for (const std::uint32_t function : recent_) fill(function, idle_max(function));
 }
 
 void Agent::start_worker(std::uint32_t function) {

@@ -45,6 +45,8 @@ struct WorkerProcess {
 
 /// Binds all threads of the process to the cores; threads it starts later inherit them.
 [[nodiscard]] Status bind_to_cores(pid_t pid, const std::vector<int>& cores);
+/// Whether all of them are bound to these cores and no others; true of a process that has gone.
+[[nodiscard]] bool is_bound_to(pid_t pid, const std::vector<int>& cores);
 /// Lets the process's private memory grow by `bytes` over what it has now (RLIMIT_DATA): an allocation
 /// beyond that fails inside the function, which then fails with a message.
 [[nodiscard]] Status limit_memory(pid_t pid, std::uint64_t bytes);

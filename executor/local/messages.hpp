@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <bitset>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -15,8 +16,9 @@
 #include "runtime/base/result.hpp"
 #include "runtime/wire/handshake.hpp"
 
-/// What agent, template and workers of one node say over sequenced-packet socket pairs: one struct a
-/// packet, its first member the kind. The agent checks what workers say: they run tenants' code.
+/// What agent, template and workers of one node say over sequenced-packet sockets, and what a batch system's
+/// hooks order: one struct a packet, its first member the kind. The agent checks what workers say: they run
+/// tenants' code.
 namespace sublet::local {
 
 enum class Kind : std::uint32_t {
@@ -28,6 +30,9 @@ enum class Kind : std::uint32_t {
   serving,   ///< Worker to agent: the client is connected.
   end,       ///< Agent to worker: stop admitting, finish, leave.
   ended,     ///< Worker to agent: about to exit, and why.
+  lend,      ///< Hook to agent: lend this and no more.
+  lent,      ///< Agent to hook: so it is, or why not.
+  ask_lent,  ///< To the agent: what is lent?
 };
 
 inline constexpr std::size_t address_bytes = 108;  ///< sockaddr_un's room for a path.
@@ -122,6 +127,32 @@ struct Ended {
   Kind kind = Kind::ended;
   EndReason reason = EndReason::released;
   std::array<char, text_bytes> text{};
+};
+
+inline constexpr std::size_t cores_max = 4096;  ///< Of one node.
+using CoreSet = std::bitset<cores_max>;         ///< By their place among the cores of the agent.
+static_assert(std::is_trivially_copyable_v<CoreSet>);
+
+struct Lend {
+  Kind kind = Kind::lend;
+  std::uint32_t reserved = 0;
+  std::uint64_t memory_bytes = 0;
+  CoreSet cores;
+};
+
+/// After Lend once nothing beyond it is in use; after AskLent at once.
+struct Lent {
+  Kind kind = Kind::lent;
+  std::uint16_t refused = 0;  ///< Errc; 0: carried out.
+  std::uint16_t reserved = 0;
+  std::uint64_t memory_bytes = 0;
+  CoreSet cores;  ///< What is lent.
+  CoreSet held;   ///< What leases hold.
+  std::array<char, text_bytes> text{};
+};
+
+struct AskLent {
+  Kind kind = Kind::ask_lent;
 };
 
 /// Cuts text to its room; always terminated.

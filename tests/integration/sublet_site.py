@@ -17,7 +17,7 @@ FUNCTIONS = os.environ["SUBLET_FUNCTIONS"]
 PATIENCE_S = 30  # Bound of every wait; reaching it is a failure.
 
 # Entries of tests/integration/functions/probe.cpp.
-ECHO, FAIL, CRASH, SPIN, HOG, OVERFLOW_STACK = range(6)
+ECHO, FAIL, CRASH, SPIN, HOG, OVERFLOW_STACK, REVERSE, LEAVE_BEHIND = range(8)
 
 
 def wait_until(condition, what, patience_s=PATIENCE_S):

@@ -4,7 +4,6 @@
 #include <random>
 #include <string>
 
-#include "executor/agent/core_allocator.hpp"
 #include "executor/worker/module.hpp"
 #include "executor/worker/output_buffers.hpp"
 #include "runtime/base/hot_window.hpp"
@@ -134,15 +133,4 @@ TEST_CASE("an output ring of nothing refuses") {
   OutputBuffers buffers(1024, 1, 1024);
   REQUIRE(buffers.largest() == 1024);
   REQUIRE_FALSE(buffers.reserve(2048).has_value());
-}
-
-TEST_CASE("cores are lent once") {
-  agent::CoreAllocator cores({3, 1, 2});
-  REQUIRE_FALSE(cores.take(0).has_value());
-  const auto first = cores.take(2).value();
-  REQUIRE(first == std::vector<int>{1, 2});
-  REQUIRE_FALSE(cores.take(2).has_value());
-  REQUIRE(cores.take(1).value() == std::vector<int>{3});
-  cores.give_back(first);
-  REQUIRE(cores.free_count() == 2);
 }

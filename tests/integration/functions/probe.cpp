@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <chrono>
+#include <cstdlib>
 #include <cstring>
 #include <string>
 #include <vector>
@@ -73,11 +74,18 @@ int reverse(sublet_call* call) {
   return 0;
 }
 
-const sublet_entry entries[] = {{"echo", echo},      {"fail", fail}, {"crash", crash},
-                                {"spin", spin},      {"hog", hog},   {"overflow_stack", overflow_stack},
-                                {"reverse", reverse}};
+/// Leaves a process of another session behind, which sleeps for as many seconds as the input says in digits.
+int leave_behind(sublet_call* call) {
+  const std::string seconds(static_cast<const char*>(call->input), call->input_bytes);
+  return std::system(("setsid sleep " + seconds + " </dev/null >/dev/null 2>&1 &").c_str());
+}
+
+const sublet_entry entries[] = {{"echo", echo},       {"fail", fail},
+                                {"crash", crash},     {"spin", spin},
+                                {"hog", hog},         {"overflow_stack", overflow_stack},
+                                {"reverse", reverse}, {"leave_behind", leave_behind}};
 
 }  // namespace
 
 extern "C" SUBLET_EXPORT const sublet_module_v1 sublet_module = {
-    SUBLET_FUNCTION_ABI, sizeof(sublet_module_v1), entries, 7, 0, nullptr, nullptr};
+    SUBLET_FUNCTION_ABI, sizeof(sublet_module_v1), entries, 8, 0, nullptr, nullptr};
