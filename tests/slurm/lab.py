@@ -151,11 +151,11 @@ class Lab:
     """slurmctld, a slurmd for each of the nodes n1, n2, ..., munged; all ended by close().
 
     `cpus` need not exist. `gpus` are device files that lead nowhere. `configuration` are lines of slurm.conf, in which
-    {directory} is the lab's: a key given there replaces the lab's own. The lab's processes die with the thread that
+    {directory} is the lab's: a key given there replaces the lab's own. `before_start` puts in place what they name. The lab's processes die with the thread that
     started them.
     """
 
-    def __init__(self, nodes=3, cpus=4, memory_mib=4000, gpus=0, configuration=""):
+    def __init__(self, nodes=3, cpus=4, memory_mib=4000, gpus=0, configuration="", before_start=None):
         for program in ("slurmctld", "slurmd", "munged", "sbatch"):
             if not shutil.which(program, path=self.path()):
                 raise AssertionError(f"{program} is missing: scripts/setup installs it")
@@ -172,6 +172,8 @@ class Lab:
         self.env.update(SLURM_CONF=self.conf, PATH=self.path())
         try:
             self.configure()
+            if before_start:
+                before_start(self.directory)
             self.start()
         except BaseException:
             self.close()
