@@ -8,6 +8,7 @@
 #include <cstdio>
 
 #include "executor/worker/worker.hpp"
+#include "runtime/base/digest.hpp"
 #include "runtime/transport/transport.hpp"
 
 namespace sublet::worker {
@@ -56,6 +57,7 @@ int run_template(FileDescriptor agent) {
   ::prctl(PR_SET_PDEATHSIG, SIGKILL);
   ::prctl(PR_SET_NAME, "sublet-template");
   ::setsid();  // A terminal's Ctrl-C is for the agent: it drains.
+  preload_digests();
   if (const Status loaded = transport::preload(); !loaded) {
     std::fprintf(stderr, "sublet-worker: %s; workers will serve without it\n",
                  loaded.error().message().c_str());

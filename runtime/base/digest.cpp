@@ -50,6 +50,12 @@ void fill_random(std::span<std::byte> bytes) {
   SUBLET_ASSERT(done == 1);
 }
 
+void preload_digests() {
+  SecretKey key{};
+  fill_random(key);
+  [[maybe_unused]] const Sha256 signed_once = hmac_sha256(key, key);
+}
+
 std::string to_hex(std::span<const std::byte> bytes) {
   constexpr std::string_view digits = "0123456789abcdef";
   std::string text;

@@ -20,6 +20,9 @@ using SecretKey = std::array<std::byte, 32>;  ///< Never logged, never on a comm
 [[nodiscard]] bool equal_constant_time(std::span<const std::byte> a, std::span<const std::byte> b) noexcept;
 /// Cryptographic randomness; aborts when the operating system has none.
 void fill_random(std::span<std::byte> bytes);
+/// Lets OpenSSL read its configuration and find its algorithms, about 1.5 ms, which the process's children
+/// then need not. Their randomness is their own: OpenSSL seeds again after a fork.
+void preload_digests();
 
 [[nodiscard]] std::string to_hex(std::span<const std::byte> bytes);
 /// Fills `out` from exactly 2 * out.size() hexadecimal digits; invalid_argument otherwise.

@@ -53,7 +53,8 @@ void Service::heartbeat(const Request& request, const Responder& responder) {
   const api::NodeRegistration& from = table_.state().at(*id).about;
   for (const api::WorkerUsage& used : said->usage)
     pending_.usage.push_back({{from.name, from.machine}, used});
-  promise_soon(responder, std::move(reply));
+  if (waiters_.empty()) return promise_soon(responder, std::move(reply));
+  promise(responder, std::move(reply));  // Its next heartbeat may bring the worker that they wait for.
 }
 
 /// A manager that was started again knows no command that its predecessor had not delivered.

@@ -26,6 +26,8 @@ void Service::grant_or_wait(const std::string& tenant, std::uint64_t wait_ms, Wa
     waiters_.erase(number);
   });
   waiters_.emplace(number, std::move(waiter));
+  // A node that waits for the disk tells of no new worker meanwhile.
+  store_->hurry();
 }
 
 /// False: there is no room, and it may wait. With `last` it is answered in any case.

@@ -87,6 +87,9 @@ class Store {
   /// Writes in the background and calls `done` on the writer's thread: ok once it is written, otherwise
   /// nothing of it was. @pre No other write is under way.
   void write(std::shared_ptr<const Batch> batch, std::function<void(const Status&)> done);
+  /// Somebody waits for what is written to be synced: the disk is asked now rather than within
+  /// database_sync_interval. Any thread.
+  void hurry();
   /// Folds the leases that ended longest ago into totals until at most `ended_max` are left, a bounded
   /// number with each write. Before the first write.
   void keep_ended(std::uint64_t ended_max) noexcept;

@@ -40,6 +40,14 @@ void Store::on_synced(std::function<void(std::uint64_t, const Status&)> call) {
   impl_->synced_call = std::move(call);
 }
 
+void Store::hurry() {
+  {
+    const std::lock_guard lock(impl_->mutex);
+    impl_->urgent = true;  // Also for a transaction that is being written.
+  }
+  impl_->changed.notify_all();
+}
+
 void Store::write(std::shared_ptr<const Batch> batch, std::function<void(const Status&)> done) {
   {
     const std::lock_guard lock(impl_->mutex);

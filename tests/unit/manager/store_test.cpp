@@ -1,8 +1,13 @@
 #include "runtime/manager/store.hpp"
 
+#include <unistd.h>
+
+#include <algorithm>
 #include <filesystem>
 #include <future>
+#include <vector>
 
+#include "runtime/base/clock.hpp"
 #include "runtime/base/limits.hpp"
 #include "runtime/manager/sqlite.hpp"
 #include "runtime/manager/state_dir.hpp"
@@ -16,7 +21,9 @@ using manager::Store;
 namespace {
 
 struct Database {
-  std::unique_ptr<manager::StateDir> state = manager::StateDir::open("").value();
+  /// @param where A folder of its own, to be made; empty: a temporary one.
+  explicit Database(const std::string& where = "") : state(manager::StateDir::open(where).value()) {}
+  std::unique_ptr<manager::StateDir> state;
   std::unique_ptr<Store> store = Store::open(state->path() / "sublet.db").value();
 
   Status write(Batch batch) {
@@ -184,6 +191,34 @@ TEST_CASE("a transaction that failed is written with the next") {
   REQUIRE(loaded.saved.held.size() == 2);
   REQUIRE(
       (loaded.saved.held[0].key == lease::HeldKey{1, 2} && loaded.saved.held[1].key == lease::HeldKey{1, 3}));
+}
+
+TEST_CASE("what somebody waits for is synced at once, and what nobody does is not") {
+  // In memory, where a sync takes no time of its own.
+  const std::filesystem::path memory = "/dev/shm/sublet-store-test." + std::to_string(::getpid());
+  Database database(memory);
+  std::promise<void>* synced = nullptr;
+  database.store->on_synced([&](std::uint64_t, const Status&) { synced->set_value(); });
+  const auto time_of = [&](bool hurry) {
+    std::promise<void> done;
+    synced = &done;
+    const TimePoint begun = SteadyClock::now();
+    REQUIRE(database.write({}).ok());
+    if (hurry) database.store->hurry();
+    done.get_future().wait();
+    return SteadyClock::now() - begun;
+  };
+  // Each begins right after a sync.
+  std::vector<SteadyClock::duration> hurried;
+  std::vector<SteadyClock::duration> patient;
+  for (int i = 0; i < 21; ++i) {
+    hurried.push_back(time_of(true));
+    patient.push_back(time_of(false));
+  }
+  std::ranges::sort(hurried);
+  std::ranges::sort(patient);
+  std::filesystem::remove_all(memory);
+  REQUIRE(2 * hurried[10] < patient[10]);
 }
 
 TEST_CASE("a function's number is not used again, whatever was written of it") {
