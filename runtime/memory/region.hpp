@@ -19,6 +19,8 @@ class Region {
   Region& operator=(Region&& other) noexcept;
   ~Region();
 
+  /// A region that fills eight of the system's huge pages or more lies on those, when so many are set aside
+  /// and free (vm.nr_hugepages): a network card then keeps a five-hundredth of the translations.
   /// @param bytes Rounded up to whole pages; > 0.
   /// @retval Errc::out_of_memory, Errc::io_error with what to change.
   [[nodiscard]] static Result<Region> create(std::size_t bytes, const std::string& name);
@@ -33,6 +35,10 @@ class Region {
   [[nodiscard]] bool contains(const void* pointer, std::size_t bytes) const noexcept;
 
  private:
+  /// Gives an empty file its size for good, and maps it.
+  /// @param page What its pages have, in bytes.
+  [[nodiscard]] static Result<Region> make(FileDescriptor file, std::size_t bytes, std::size_t page);
+
   FileDescriptor file_;
   std::byte* data_ = nullptr;
   std::size_t size_ = 0;

@@ -1,7 +1,11 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstring>
+#include <fstream>
+#include <sstream>
+#include <string>
 
 #include "runtime/memory/region.hpp"
 #include "tests/catch.hpp"
@@ -17,6 +21,42 @@ TEST_CASE("a region is whole pages, zeroed, and shared by whoever opens its file
   Region same = Region::open(FileDescriptor(::dup(region.descriptor())), region.size()).value();
   region.data()[7] = std::byte{42};
   REQUIRE(same.data()[7] == std::byte{42});
+}
+
+namespace {
+
+/// A number of /proc, in KiB or as it stands; 0 when there is no such line at or after `from`.
+std::size_t number_in(const char* path, const std::string& from, const std::string& name) {
+  std::ifstream file(path);
+  bool begun = from.empty();
+  for (std::string line; std::getline(file, line);) {
+    begun = begun || line.starts_with(from);
+    if (begun && line.starts_with(name)) return std::stoul(line.substr(name.size()));
+  }
+  return 0;
+}
+
+}  // namespace
+
+TEST_CASE("a large region lies on huge pages where there are enough, and on others where not") {
+  const std::size_t huge = number_in("/proc/meminfo", "", "Hugepagesize:");
+  const std::size_t free = number_in("/proc/meminfo", "", "HugePages_Free:");
+  const std::size_t wanted = std::max(std::size_t{32} << 20, 8 * huge << 10);
+  if (huge == 0 || free < wanted / (huge << 10))
+    WARN("this system has no huge pages for it: it must go without");
+  const Region region = Region::create(wanted - 1, "test").value();
+  std::memset(region.data(), 42, region.size());
+  std::ostringstream begin;
+  begin << std::hex << reinterpret_cast<std::uintptr_t>(region.data()) << '-';
+  const std::size_t page = number_in("/proc/self/smaps", begin.str(), "KernelPageSize:");
+  REQUIRE(region.size() == wanted);
+  if (huge > 0 && free >= wanted / (huge << 10)) {
+    REQUIRE(page == huge);
+  } else {
+    REQUIRE(page == static_cast<std::size_t>(::sysconf(_SC_PAGESIZE)) >> 10);
+  }
+  const Region same = Region::open(FileDescriptor(::dup(region.descriptor())), region.size()).value();
+  REQUIRE(same.data()[wanted - 2] == std::byte{42});
 }
 
 TEST_CASE("a region knows what lies in it") {
