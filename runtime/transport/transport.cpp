@@ -11,6 +11,11 @@
 
 namespace sublet::transport {
 
+Result<RemoteRegion> Transport::register_device_memory(const DeviceMemory& /*memory*/) {
+  return Error(Errc::unavailable,
+               std::string(name()) + " reaches no memory of a GPU here; copy through a registered region");
+}
+
 Result<Transport::Connected> Transport::connect(const std::string& address,
                                                 std::span<const std::byte> private_data,
                                                 std::chrono::milliseconds timeout) {

@@ -31,7 +31,7 @@ struct Capabilities {
   /// So many writes are taken before queue_full, whether or not the owner polls and the peer takes them.
   std::size_t writes_in_flight = limits::slots_max - 1;
   bool progress_needs_polling = false;  ///< Data lands, and large writes go out, only while the owner polls.
-  bool device_memory = false;
+  bool device_memory = false;  ///< register_device_memory() works: network cards reach a GPU's memory.
   bool same_machine_only = false;
 };
 
@@ -39,6 +39,14 @@ struct Capabilities {
 struct RemoteRegion {
   std::uint64_t base = 0;  ///< 0 on transports that address by offset.
   std::uint64_t key = 0;
+  std::uint64_t bytes = 0;
+};
+
+/// Memory of a GPU that its driver has exported as a dmabuf, for network cards to reach without a copy.
+struct DeviceMemory {
+  int dmabuf = -1;           ///< The export's descriptor; the caller's.
+  std::uint64_t offset = 0;  ///< Where the memory begins in the export, in bytes.
+  std::uint64_t address = 0;
   std::uint64_t bytes = 0;
 };
 
@@ -133,6 +141,10 @@ class Transport {
   /// Registers a region for reading and for the peers' writing, under a fresh random key. The region
   /// must outlive the transport or deregister(). Not on the invocation path.
   [[nodiscard]] virtual Result<RemoteRegion> register_region(const memory::Region& region) = 0;
+  /// The same for memory of a GPU, which must stay until deregister(). For the peers to write into: a small
+  /// write of one's own is copied by the processor, which cannot read it.
+  /// @retval Errc::unavailable  capabilities().device_memory is false: payloads go through a region.
+  [[nodiscard]] virtual Result<RemoteRegion> register_device_memory(const DeviceMemory& memory);
   /// Ends the peers' access to it.
   virtual void deregister(const RemoteRegion& region) noexcept = 0;
 

@@ -23,9 +23,10 @@ using namespace std::chrono_literals;
 /// Long enough for a busy machine under a sanitizer; nothing waits for it when all is well.
 inline constexpr std::chrono::milliseconds patience{20'000};
 
-/// Every backend that this machine can use, and each within the fault decorator.
+/// Every backend that this machine can use, and each within the fault decorator; or the one that the
+/// environment variable SUBLET_TEST_TRANSPORT names, by itself.
 std::vector<std::string> backends();
-/// Without the decorator. The environment variable SUBLET_TEST_TRANSPORT leaves one of them.
+/// The same without the decorator.
 std::vector<std::string> plain_backends();
 /// A case that cannot hold for a backend, as data with its reason: prints it and returns true.
 bool excluded(const std::string& test, const std::string& backend);

@@ -1,7 +1,15 @@
 // What only verbs has: strangers that use the connection manager as they like, and a cable to pull.
+#include <fcntl.h>
+#include <linux/capability.h>
 #include <poll.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <array>
+#include <csignal>
 #include <cstdlib>
 #include <cstring>
 
@@ -23,6 +31,9 @@ bool no_device() {
   WARN("SKIP: there is no RDMA device with an active port; scripts/rdma-vm makes two");
   return true;
 }
+
+/// Private data that the suite's peer takes for a region and accepts.
+constexpr RemoteRegion nowhere{0, 1, 4096};
 
 /// A foreign client of the connection manager, which keeps no rule of ours.
 class Stranger {
@@ -75,6 +86,35 @@ class Stranger {
   }
   [[nodiscard]] std::span<const std::byte> answer() const { return answer_; }
 
+  /// Asks the suite's peer and is let in.
+  /// @return What the peer says of the region that it lets others write.
+  RemoteRegion enter(const std::string& address) {
+    ask(address, wire::bytes_of(nowhere), true);
+    REQUIRE(next() == RDMA_CM_EVENT_ESTABLISHED);
+    greet({});
+    const auto peer = wire::read_as<verbs::Introduction>(answer_);
+    const auto region = wire::read_as<RemoteRegion>(std::span(answer_).subspan(sizeof(*peer)));
+    REQUIRE(region.has_value());
+    REQUIRE(peer->regions == 1);
+    REQUIRE(completion() == IBV_WC_SUCCESS);
+    return {.base = region->base, .key = peer->device_keys[0], .bytes = region->bytes};
+  }
+  /// Writes eight bytes to the begin of a region, by the device's own name for it.
+  ibv_wc_status poke(const RemoteRegion& region) {
+    std::uint64_t word = 42;
+    ibv_sge piece{reinterpret_cast<std::uint64_t>(&word), sizeof(word), 0};
+    ibv_send_wr request{};
+    request.sg_list = &piece;
+    request.num_sge = 1;
+    request.opcode = IBV_WR_RDMA_WRITE;
+    request.send_flags = IBV_SEND_INLINE | IBV_SEND_SIGNALED;
+    request.wr.rdma.remote_addr = region.base;
+    request.wr.rdma.rkey = static_cast<std::uint32_t>(region.key);
+    ibv_send_wr* refused = nullptr;
+    REQUIRE(::ibv_post_send(id_->qp, &request, &refused) == 0);
+    return completion();
+  }
+
   /// Writes bytes to where the acceptor's introduction says that ours belongs.
   void greet(const verbs::Introduction& own) {
     const auto peer = wire::read_as<verbs::Introduction>(answer_);
@@ -92,13 +132,38 @@ class Stranger {
   }
 
  private:
+  ibv_wc_status completion() {
+    ibv_wc done{};
+    const TimePoint deadline = SteadyClock::now() + patience;
+    while (::ibv_poll_cq(id_->send_cq, 1, &done) == 0) REQUIRE(SteadyClock::now() < deadline);
+    return done.status;
+  }
+
   verbs::EventChannel channel_;
   verbs::CmId id_;
   std::vector<std::byte> answer_;
 };
 
-/// Private data that the suite's peer takes for a region and accepts.
-constexpr RemoteRegion nowhere{0, 1, 4096};
+/// Listens and connects elsewhere than the suite does while it lives.
+class OwnAddress {
+ public:
+  explicit OwnAddress(const char* address) : usual_(own_host(backend)) { set(address); }
+  ~OwnAddress() { set(usual_.c_str()); }
+  OwnAddress(const OwnAddress&) = delete;
+  OwnAddress& operator=(const OwnAddress&) = delete;
+
+ private:
+  static void set(const char* address) { ::setenv("SUBLET_TEST_RDMA_ADDRESS", address, 1); }
+  std::string usual_;
+};
+
+/// Becomes a process that may lock so much memory, whoever runs it.
+bool limit_locked_memory(rlim_t bytes) {
+  __user_cap_header_struct header{.version = _LINUX_CAPABILITY_VERSION_3, .pid = 0};
+  std::array<__user_cap_data_struct, _LINUX_CAPABILITY_U32S_3> none{};
+  const rlimit limit{bytes, bytes};
+  return ::setrlimit(RLIMIT_MEMLOCK, &limit) == 0 && ::syscall(SYS_capset, &header, none.data()) == 0;
+}
 
 void echoes(Side& side, const std::string& address) {
   side.connect(address);
@@ -200,6 +265,98 @@ TEST_CASE("verbs: an acceptance or a rejection that is none of ours is a typed e
   }
   REQUIRE(outcome.has_value());
   REQUIRE(outcome->error().code() == Errc::protocol_error);
+}
+
+TEST_CASE("verbs: an IPv6 address serves as an IPv4 one does") {
+  if (no_device()) return;
+  const char* address = std::getenv("SUBLET_TEST_RDMA_ADDRESS6");
+  if (address == nullptr) {
+    WARN("SKIP: SUBLET_TEST_RDMA_ADDRESS6 names no IPv6 address of a device");
+    return;
+  }
+  const OwnAddress there(address);
+  const PeerProcess peer(backend);
+  REQUIRE(peer.address().starts_with('['));
+  Side side(backend);
+  echoes(side, peer.address());
+}
+
+TEST_CASE("verbs: nobody listens where no device is") {
+  if (no_device()) return;
+  for (const char* address : {"127.0.0.1:0", "[::1]:0"}) {
+    const Result<std::string> listening = transport::open(backend).value()->listen(address);
+    REQUIRE_FALSE(listening.ok());
+    REQUIRE(listening.error().code() == Errc::unavailable);
+    REQUIRE_THAT(listening.error().detail(), Catch::Contains("leads to no RDMA device"));
+  }
+}
+
+TEST_CASE("verbs: a key opens nothing once the process that told it has ended, nor does it at another") {
+  if (no_device()) return;
+  RemoteRegion old;
+  {
+    const PeerProcess peer(backend);
+    Stranger holder;
+    old = holder.enter(peer.address());
+    REQUIRE(holder.poke(old) == IBV_WC_SUCCESS);
+    const PeerProcess other(backend);
+    Stranger visitor;
+    const RemoteRegion own = visitor.enter(other.address());
+    REQUIRE(visitor.poke(own) == IBV_WC_SUCCESS);
+    REQUIRE(visitor.poke({.base = own.base, .key = old.key, .bytes = own.bytes}) == IBV_WC_REM_ACCESS_ERR);
+    peer.signal(SIGKILL);
+    REQUIRE(holder.next() == RDMA_CM_EVENT_DISCONNECTED);
+    REQUIRE(holder.poke(old) != IBV_WC_SUCCESS);
+  }
+  const PeerProcess next(backend);
+  Stranger holder;
+  const RemoteRegion own = holder.enter(next.address());
+  REQUIRE(holder.poke({.base = own.base, .key = old.key, .bytes = own.bytes}) == IBV_WC_REM_ACCESS_ERR);
+}
+
+TEST_CASE("verbs: memory beyond what may be locked is refused with the limit to raise") {
+  if (no_device()) return;
+  const std::string address = fresh_address(backend);
+  std::array<int, 2> ends{};
+  REQUIRE(::pipe2(ends.data(), O_CLOEXEC) == 0);
+  const FileDescriptor from_child(ends[0]);
+  FileDescriptor to_parent(ends[1]);
+  const pid_t child = ::fork();
+  if (child == 0) {
+    std::string said = "the limit could not be set";
+    if (limit_locked_memory(rlim_t{1} << 20)) {
+      const memory::Region region = memory::Region::create(std::size_t{8} << 20, "test").value();
+      Result<std::unique_ptr<Transport>> opened = transport::open(backend);
+      Status done = opened ? Status() : Status(opened.error());
+      if (done) done = (*opened)->register_region(region).ok() ? Status() : Status(Errc::out_of_memory);
+      if (done) {
+        const Result<std::string> listening = (*opened)->listen(address);
+        done = listening ? Status() : Status(listening.error());
+      }
+      said = done ? "it was registered" : done.error().message();
+    }
+    ::_exit(::write(to_parent.get(), said.data(), said.size()) < 0);
+  }
+  to_parent.reset();
+  std::array<char, 1024> text{};
+  REQUIRE(::read(from_child.get(), text.data(), text.size() - 1) > 0);
+  REQUIRE(::waitpid(child, nullptr, 0) == child);
+  REQUIRE_THAT(std::string(text.data()),
+               Catch::Contains("may lock 1024 KiB") && Catch::Contains("ulimit -l"));
+}
+
+TEST_CASE("verbs: what is no memory of a GPU is refused, with the way to go where no device reaches any") {
+  if (no_device()) return;
+  const auto opened = transport::open(backend).value();
+  const Result<RemoteRegion> registered =
+      opened->register_device_memory({.dmabuf = -1, .offset = 0, .address = 4096, .bytes = 4096});
+  if (opened->capabilities().device_memory) {
+    // Which device is used, and registers, is known with the address.
+    REQUIRE_FALSE((registered.ok() && opened->listen(fresh_address(backend)).ok()));
+  } else {
+    REQUIRE(registered.error().code() == Errc::unavailable);
+    REQUIRE_THAT(registered.error().detail(), Catch::Contains("copy through a registered region"));
+  }
 }
 
 TEST_CASE("verbs: a cable that is pulled is told within the bound") {

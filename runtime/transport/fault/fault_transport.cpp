@@ -139,6 +139,9 @@ class FaultTransport final : public Transport {
   Result<RemoteRegion> register_region(const memory::Region& region) override {
     return backend_->register_region(region);
   }
+  Result<RemoteRegion> register_device_memory(const DeviceMemory& memory) override {
+    return backend_->register_device_memory(memory);
+  }
   void deregister(const RemoteRegion& region) noexcept override { backend_->deregister(region); }
   Result<std::string> listen(const std::string& address) override { return backend_->listen(address); }
   std::vector<ConnectRequest> requests() override { return backend_->requests(); }

@@ -14,6 +14,7 @@ namespace {
 
 /// Larger than the first, a send queue takes more memory than the copy saves.
 constexpr std::array<std::uint32_t, 4> inline_steps{256, 128, 64, 0};
+constexpr int access = IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_WRITE;
 
 }  // namespace
 
@@ -61,6 +62,7 @@ Result<std::shared_ptr<Device>> Device::open(const std::string& name) {
   if (!set_non_blocking(device->context_->async_fd)) return failed("fcntl", errno);
   if (Status asked = device->ask_limits(); !asked) return asked.error();
   if (Status probed = device->probe_inline(); !probed) return probed.error();
+  device->takes_dmabuf_ = device->probe_dmabuf();
   return device;
 }
 
@@ -112,8 +114,13 @@ Status Device::probe_inline() {
   return failed("ibv_create_qp(" + name_ + ")", errno);
 }
 
+/// Without a descriptor it cannot work, but only who could do it looks at the descriptor.
+bool Device::probe_dmabuf() const noexcept {
+  const MemoryRegion none(::ibv_reg_dmabuf_mr(domain_.get(), 0, 1, 0, -1, access));
+  return !none && errno == EBADF;
+}
+
 Result<MemoryRegion> Device::register_memory(std::byte* begin, std::size_t bytes) const {
-  constexpr int access = IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_WRITE;
   MemoryRegion handle(::ibv_reg_mr(domain_.get(), begin, bytes, access));
   if (!handle) return failed("ibv_reg_mr(" + name_ + ", " + std::to_string(bytes) + " bytes)", errno);
   return handle;
@@ -123,6 +130,21 @@ Status Device::add(std::uint64_t key, const memory::Region& region) {
   Result<MemoryRegion> handle = register_memory(region.data(), region.size());
   if (!handle) return handle.error();
   registered_.push_back({key, region.data(), region.size(), std::move(*handle)});
+  return {};
+}
+
+Status Device::add(std::uint64_t key, const DeviceMemory& memory) {
+  if (!takes_dmabuf_) {
+    return Error(
+        Errc::unavailable,
+        name_ + " reaches no memory of a GPU (no dmabuf in its driver or library); copy to a region");
+  }
+  MemoryRegion handle(
+      ::ibv_reg_dmabuf_mr(domain_.get(), memory.offset, memory.bytes, memory.address, memory.dmabuf, access));
+  if (!handle) return failed("ibv_reg_dmabuf_mr(" + name_ + ")", errno);
+  // The address is a GPU's, compared and never followed. NOLINTNEXTLINE(performance-no-int-to-ptr)
+  const auto* begin = reinterpret_cast<const std::byte*>(memory.address);
+  registered_.push_back({key, begin, memory.bytes, std::move(handle)});
   return {};
 }
 

@@ -7,6 +7,7 @@
 
 #include "runtime/base/result.hpp"
 #include "runtime/memory/region.hpp"
+#include "runtime/transport/transport.hpp"
 #include "runtime/transport/verbs/handle.hpp"
 
 namespace sublet::transport::verbs {
@@ -42,6 +43,9 @@ class Device {
   /// @retval Errc::out_of_memory with the limit to raise.
   [[nodiscard]] Result<MemoryRegion> register_memory(std::byte* begin, std::size_t bytes) const;
   [[nodiscard]] Status add(std::uint64_t key, const memory::Region& region);
+  /// @retval Errc::unavailable when the device or its driver takes no dmabuf.
+  [[nodiscard]] Status add(std::uint64_t key, const DeviceMemory& memory);
+  [[nodiscard]] bool takes_dmabuf() const noexcept { return takes_dmabuf_; }
   /// Ends the access of every peer at once.
   void remove(std::uint64_t key) noexcept;
   [[nodiscard]] const std::vector<Registered>& registered() const noexcept { return registered_; }
@@ -53,6 +57,7 @@ class Device {
   Device() = default;
   [[nodiscard]] Status ask_limits();
   [[nodiscard]] Status probe_inline();
+  [[nodiscard]] bool probe_dmabuf() const noexcept;
 
   std::string name_;
   Context context_;
@@ -60,6 +65,7 @@ class Device {
   QueueSizes sizes_;
   std::uint32_t inline_bytes_ = 0;
   std::uint64_t write_bytes_max_ = 0;
+  bool takes_dmabuf_ = false;
   std::vector<Registered> registered_;
 };
 

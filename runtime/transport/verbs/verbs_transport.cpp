@@ -1,9 +1,12 @@
 #include "runtime/transport/verbs/verbs_transport.hpp"
 
+#include <netinet/in.h>
+
 #include <algorithm>
 #include <map>
 #include <optional>
 #include <utility>
+#include <variant>
 #include <vector>
 
 #include "runtime/base/digest.hpp"
@@ -24,6 +27,14 @@ Error too_much(const char* what, std::size_t limit) {
           std::string(what) + " carries at most " + std::to_string(limit) + " private bytes"};
 }
 
+bool is_loopback(const gate::Address& address) {
+  if (address.storage.ss_family == AF_INET) {
+    const auto& four = reinterpret_cast<const sockaddr_in&>(address.storage);
+    return ntohl(four.sin_addr.s_addr) >> 24U == IN_LOOPBACKNET;
+  }
+  return IN6_IS_ADDR_LOOPBACK(&reinterpret_cast<const sockaddr_in6&>(address.storage).sin6_addr) != 0;
+}
+
 class VerbsTransport final : public Transport {
  public:
   explicit VerbsTransport(const Timing& timing) : timing_(timing), manager_(timing) {}
@@ -32,7 +43,12 @@ class VerbsTransport final : public Transport {
   std::string_view name() const noexcept override { return "verbs"; }
   const Capabilities& capabilities() const noexcept override { return capabilities_; }
 
-  Result<RemoteRegion> register_region(const memory::Region& region) override;
+  Result<RemoteRegion> register_region(const memory::Region& region) override {
+    return add(&region, reinterpret_cast<std::uint64_t>(region.data()), region.size());
+  }
+  Result<RemoteRegion> register_device_memory(const DeviceMemory& memory) override {
+    return add(memory, memory.address, memory.bytes);
+  }
   void deregister(const RemoteRegion& region) noexcept override;
   Result<std::string> listen(const std::string& address) override;
   std::vector<ConnectRequest> requests() override { return manager_.requests(); }
@@ -49,10 +65,13 @@ class VerbsTransport final : public Transport {
   int service_descriptor() const noexcept override { return manager_.descriptor(); }
 
  private:
+  using Memory = std::variant<const memory::Region*, DeviceMemory>;
   struct Region {
     std::uint64_t key = 0;
-    const memory::Region* memory = nullptr;
+    Memory memory;
   };
+  [[nodiscard]] Result<RemoteRegion> add(const Memory& memory, std::uint64_t address, std::uint64_t bytes);
+  [[nodiscard]] static Status add(Device& device, const Region& region);
   /// The device that the connection manager chose, with every region registered.
   [[nodiscard]] Result<std::shared_ptr<Device>> prepare(const char* name);
   /// An own connection on its way.
@@ -79,6 +98,7 @@ Status VerbsTransport::open() {
   capabilities_.inline_bytes = SIZE_MAX;
   capabilities_.write_bytes_max = SIZE_MAX;
   capabilities_.writes_in_flight = SIZE_MAX;
+  capabilities_.device_memory = true;
   std::string problems;
   for (const DeviceInfo& info : find_devices()) {
     Error problem(Errc::unavailable, info.problem);
@@ -91,6 +111,7 @@ Status VerbsTransport::open() {
             std::min<std::size_t>(capabilities_.write_bytes_max, opened.write_bytes_max());
         capabilities_.writes_in_flight =
             std::min<std::size_t>(capabilities_.writes_in_flight, opened.sizes().writes);
+        capabilities_.device_memory = capabilities_.device_memory && opened.takes_dmabuf();
         if (Status watched = manager_.watch(*device); !watched) return watched;
         devices_.push_back(std::move(*device));
         continue;
@@ -105,19 +126,27 @@ Status VerbsTransport::open() {
                    (problems.empty() ? "; there is none: see `rdma link`, or use tcp" : problems));
 }
 
-Result<RemoteRegion> VerbsTransport::register_region(const memory::Region& region) {
+Status VerbsTransport::add(Device& device, const Region& region) {
+  if (const auto* memory = std::get_if<DeviceMemory>(&region.memory)) return device.add(region.key, *memory);
+  return device.add(region.key, *std::get<const memory::Region*>(region.memory));
+}
+
+Result<RemoteRegion> VerbsTransport::add(const Memory& memory, std::uint64_t address, std::uint64_t bytes) {
+  if (std::holds_alternative<DeviceMemory>(memory) && !capabilities_.device_memory) {
+    return Transport::register_device_memory(std::get<DeviceMemory>(memory));
+  }
   if (regions_.size() == regions_max) {
     return Error(Errc::no_capacity, "a transport holds at most " + std::to_string(regions_max) + " regions");
   }
-  Region entry{0, &region};
+  Region entry{0, memory};
   fill_random(std::as_writable_bytes(std::span(&entry.key, 1)));
   // With several devices the first connection, or listen(), tells which are used: locking memory is dear.
   for (const std::shared_ptr<Device>& device : devices_) {
     if (devices_.size() > 1 && device->registered().empty()) continue;
-    if (Status added = device->add(entry.key, region); !added) return added.error();
+    if (Status added = add(*device, entry); !added) return added.error();
   }
   regions_.push_back(entry);
-  return RemoteRegion{reinterpret_cast<std::uint64_t>(region.data()), entry.key, region.size()};
+  return RemoteRegion{address, entry.key, bytes};
 }
 
 void VerbsTransport::deregister(const RemoteRegion& region) noexcept {
@@ -134,7 +163,7 @@ Result<std::shared_ptr<Device>> VerbsTransport::prepare(const char* name) {
   for (const Region& region : regions_) {
     const auto has = [&](const Device::Registered& item) { return item.key == region.key; };
     if (std::ranges::any_of((*found)->registered(), has)) continue;
-    if (Status added = (*found)->add(region.key, *region.memory); !added) return added.error();
+    if (Status added = add(**found, region); !added) return added.error();
   }
   return *found;
 }
@@ -142,6 +171,11 @@ Result<std::shared_ptr<Device>> VerbsTransport::prepare(const char* name) {
 Result<std::string> VerbsTransport::listen(const std::string& address) {
   Result<gate::Address> parsed = gate::parse_inet(address);
   if (!parsed) return parsed.error();
+  if (is_loopback(*parsed)) {
+    return Error(Errc::unavailable, address + " leads to no RDMA device, so no peer could come; give " +
+                                        (devices_.empty() ? "an" : devices_.front()->name() + "'s") +
+                                        " address, which `sublet doctor` shows");
+  }
   Result<gate::Address> bound = manager_.listen(*parsed);
   if (!bound) return bound.error();
   if (const char* device = manager_.listening_device()) {
