@@ -63,6 +63,9 @@ void Manager::restart(TimePoint steady, lease::Time wall) {
   table_ = std::make_unique<lease::LeaseTable>(first, policy_);
   lease::Saved saved = disk_.load();
   if (fault_ == Fault::reuses_ids) saved.leases.clear();
+  if (fault_ == Fault::forgets_wishes) {
+    for (lease::LeaseRow& row : saved.leases) row.request.transports = {};
+  }
   table_->restore(std::move(saved), time(steady), limits::restart_grace);
 }
 

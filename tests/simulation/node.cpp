@@ -17,6 +17,13 @@ api::NodeRegistration Node::about() const {
           .version = "1"};
 }
 
+/// Every node speaks tcp; those with an even number of cores have a network card for verbs as well.
+std::map<std::string, std::string> Node::endpoints() const {
+  std::map<std::string, std::string> all{{"tcp", "a:1"}};
+  if (cores_ % 2 == 0) all["verbs"] = "b:1";
+  return all;
+}
+
 /// Tokens of an earlier registration are void: so are workers that only know its key.
 void Node::registered(std::uint64_t given) {
   id = given;
@@ -31,7 +38,7 @@ api::Heartbeat Node::heartbeat() const {
   said.draining = draining_;
   for (const auto& [number, process] : processes_) {
     if (process.token.lease == 0) {
-      said.ready.push_back({number, {{"tcp", "a:1"}}, 0});
+      said.ready.push_back({number, endpoints(), 0});
     } else {
       said.serving.push_back({number, process.token.lease});
     }

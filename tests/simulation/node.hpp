@@ -61,6 +61,7 @@ class Node {
   [[nodiscard]] const std::map<std::uint32_t, Process>& processes() const noexcept { return processes_; }
 
  private:
+  [[nodiscard]] std::map<std::string, std::string> endpoints() const;
   void refill();
   void changed() noexcept {
     known_ = false;

@@ -237,6 +237,19 @@ void Simulation::upset(Agent& agent) {
 
 // --- Clients and operators.
 
+/// Both leave verbs alone.
+api::Transports Simulation::some_wishes() {
+  if (one_in(2)) return {.require = {"verbs"}};
+  return {.forbid = {"tcp"}};
+}
+
+void Simulation::check_transports(const api::LeaseGrant& grant, const api::Transports& wishes) {
+  for (const api::GrantedWorker& worker : grant.workers) {
+    const bool any = wishes.require.empty() && wishes.forbid.empty();
+    require(any || worker.endpoints.contains("verbs"), "a worker is granted that its lease cannot reach");
+  }
+}
+
 void Simulation::acquire() {
   lease::Ask ask{1, "f@1", {}};
   ask.request.tenant = one_in(2) ? "bounded" : "free";
@@ -244,10 +257,12 @@ void Simulation::acquire() {
   ask.request.cores = 1 + below(2);
   ask.request.ttl_ms = 1'000 + below(12'000);
   ask.request.placement = one_in(2) ? "pack" : "spread";
+  if (one_in(3)) ask.request.transports = some_wishes();
   send({[this, ask] {
           const auto grant = manager_.table().grant(ask, time());
           if (!grant) return require(grant.error().code() == Errc::no_capacity, "a grant is refused wrongly");
           require(grant->workers.size() == ask.request.workers, "a grant has too few workers");
+          check_transports(*grant, ask.request.transports);
           tell("lease " + text(grant->lease) + " is granted");
           manager_.promise([this, ask, grant = *grant] {
             require(grant.lease > highest_lease_, "the number of a lease is used twice");
@@ -261,6 +276,7 @@ void Simulation::acquire() {
 void Simulation::take_grant(const api::LeaseGrant& grant, const lease::Ask& ask) {
   Client& client = clients_[grant.lease];
   client.tenant = ask.request.tenant;
+  client.wishes = ask.request.transports;
   for (const api::GrantedWorker& worker : grant.workers) {
     client.tokens.push_back({worker.node, worker.worker, grant.lease, grant.expiry_ms, ask.request.cores});
   }
@@ -321,11 +337,12 @@ void Simulation::replace() {
   const auto client = some_client();
   if (client == clients_.end()) return;
   const Token lost = client->second.tokens[below(static_cast<std::uint32_t>(client->second.tokens.size()))];
-  send({[this, lost] {
+  send({[this, lost, wishes = client->second.wishes] {
           const auto grant = manager_.table().replace(lost.lease, lost.node, lost.worker, time());
           if (!grant && grant.error().code() == Errc::not_found) return;  // Replaced by an earlier request.
           if (!grant) return check_refusal(lost.lease, grant.error());
           require(grant->workers.size() == 1, "a replacement is not one worker");
+          check_transports(*grant, wishes);
           manager_.promise([this, lost, grant = *grant] {
             reply([this, lost, grant] {
               const auto still = clients_.find(lost.lease);

@@ -25,7 +25,8 @@ class Simulation {
  private:
   struct Client {
     std::string tenant;
-    std::vector<Token> tokens;
+    api::Transports wishes{};
+    std::vector<Token> tokens{};
   };
   /// A request on its way: arrive() is the manager's side, fail() the sender's when no answer comes.
   struct Request {
@@ -67,10 +68,12 @@ class Simulation {
   void order(Agent& agent);
   void take_grant(const api::LeaseGrant& grant, const lease::Ask& ask);
   void take_renewal(const api::LeaseGrant& grant);
+  static void check_transports(const api::LeaseGrant& grant, const api::Transports& wishes);
   void check_refusal(std::uint64_t lease, const Error& error);
   void give_up(std::uint64_t lease);
   void knock(const Token& token);
   std::map<std::uint64_t, Client>::iterator some_client();
+  api::Transports some_wishes();
 
   void send(Request request, bool again = true);
   void reply(std::function<void()> answer);
