@@ -5,13 +5,14 @@
 #include "runtime/base/limits.hpp"
 #include "tests/catch.hpp"
 #include "tests/integration/client_probe.hpp"
+#include "tests/transports.hpp"
 
 using namespace sublet;
 using namespace sublet::test;
 
 TEST_CASE("a killed worker is told as lost within the bound and replaced under the same lease") {
   Probe probe;
-  const std::string transport = GENERATE("shm", "tcp");
+  const std::string transport = GENERATE(from_range(transports()));
   const bool idempotent = GENERATE(false, true);
   Lease lease = probe.lease({.transports = {.require = {transport}}});
   const Buffer input = number(lease, 300);
@@ -36,7 +37,7 @@ TEST_CASE("a killed worker is told as lost within the bound and replaced under t
 
 TEST_CASE("a stopped worker is lost by its silence") {
   Probe probe;
-  const std::string transport = GENERATE("shm", "tcp");
+  const std::string transport = GENERATE(from_range(transports()));
   Lease lease = probe.lease({.transports = {.require = {transport}}});
   const Buffer input = number(lease, 10'000);
   Buffer output = lease.allocate(64).value();
@@ -95,7 +96,7 @@ TEST_CASE("calls go on while the manager is away") {
 
 TEST_CASE("a node that drains hands its calls to another, and none is lost") {
   Probe probe(2);
-  const std::string transport = GENERATE("shm", "tcp");
+  const std::string transport = GENERATE(from_range(transports()));
   Lease lease = probe.lease({.workers = 2, .transports = {.require = {transport}}});
   probe.start_agent("n2", 2);
   const Buffer input = number(lease, 5);

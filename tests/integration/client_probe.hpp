@@ -12,7 +12,7 @@ namespace sublet::test {
 
 using namespace std::chrono_literals;
 
-enum Entry : std::uint32_t { echo, fail, crash, spin, hog, overflow_stack, reverse };
+enum Entry : std::uint32_t { echo, fail, crash, spin, hog, overflow_stack, reverse, leave_behind, entries };
 
 struct Probe : SiteFixture {
   explicit Probe(unsigned cores = 4) {

@@ -7,13 +7,14 @@
 
 #include "tests/catch.hpp"
 #include "tests/integration/client_probe.hpp"
+#include "tests/transports.hpp"
 
 using namespace sublet;
 using namespace sublet::test;
 
 TEST_CASE("a call over each transport") {
   const Probe probe;
-  const std::string transport = GENERATE("shm", "tcp");
+  const std::string transport = GENERATE(from_range(transports()));
   Lease lease = probe.lease({.workers = 2, .transports = {.require = {transport}}});
   for (const WorkerStatus& worker : lease.workers()) {
     CHECK(worker.transport == transport);
@@ -34,7 +35,7 @@ TEST_CASE("a call over each transport") {
 
 TEST_CASE("many in flight over several workers give each its own result") {
   const Probe probe;
-  const std::string transport = GENERATE("shm", "tcp");
+  const std::string transport = GENERATE(from_range(transports()));
   Lease lease = probe.lease(
       {.workers = 3, .transports = {.require = {transport}}, .in_flight = 16, .slot_bytes = 4096});
   constexpr std::size_t lanes = 48;
@@ -69,7 +70,7 @@ TEST_CASE("many in flight over several workers give each its own result") {
 
 TEST_CASE("an input and an output of several MiB") {
   const Probe probe;
-  const std::string transport = GENERATE("shm", "tcp");
+  const std::string transport = GENERATE(from_range(transports()));
   Lease lease = probe.lease({.transports = {.require = {transport}}});
   constexpr std::size_t bytes = std::size_t{12} << 20;
   Buffer input = lease.allocate(bytes).value();
@@ -83,7 +84,7 @@ TEST_CASE("an input and an output of several MiB") {
 
 TEST_CASE("results in place, several in flight, of every size") {
   const Probe probe;
-  const std::string transport = GENERATE("shm", "tcp");
+  const std::string transport = GENERATE(from_range(transports()));
   Lease lease = probe.lease({.transports = {.require = {transport}}, .in_flight = 4, .slot_bytes = 4096});
   constexpr std::size_t lanes = 4;
   constexpr std::size_t bytes_max = 100'000;
@@ -113,7 +114,7 @@ TEST_CASE("results in place, several in flight, of every size") {
 
 TEST_CASE("what goes wrong in a function comes back as its status, and the lease goes on") {
   const Probe probe;
-  const std::string transport = GENERATE("shm", "tcp");
+  const std::string transport = GENERATE(from_range(transports()));
   Lease lease = probe.lease({.transports = {.require = {transport}}});
   const Buffer input = buffer_with(lease, "hello");
   Buffer output = lease.allocate(64).value();
@@ -145,7 +146,7 @@ TEST_CASE("what goes wrong in a function comes back as its status, and the lease
 
 TEST_CASE("calls behind a crash run elsewhere") {
   const Probe probe;
-  const std::string transport = GENERATE("shm", "tcp");
+  const std::string transport = GENERATE(from_range(transports()));
   Lease lease = probe.lease({.transports = {.require = {transport}}});
   const Buffer input = buffer_with(lease, "hello");
   Buffer broken = lease.allocate(64).value();

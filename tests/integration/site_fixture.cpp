@@ -158,6 +158,9 @@ Process& SiteFixture::start_agent(const std::string& name, unsigned cores, std::
                                      "--state-dir",
                                      directory_ + "/" + name};
   arguments.insert(arguments.end(), options.begin(), options.end());
+  if (const char* address = std::getenv("SUBLET_TEST_RDMA_ADDRESS")) {
+    arguments.insert(arguments.end(), {"--verbs-address", address, "--allow-public", "--region", "16"});
+  }
   agents_.emplace_back(std::move(arguments), directory_ + "/" + name + ".log");
   const auto manager = client::ManagerClient::create(url_).value();
   const bool warm = eventually([&] {

@@ -6,6 +6,7 @@
 #include "runtime/wire/handshake.hpp"
 #include "tests/catch.hpp"
 #include "tests/integration/site_fixture.hpp"
+#include "tests/transports.hpp"
 
 using namespace sublet;
 
@@ -49,7 +50,7 @@ Errc connect(const api::GrantedWorker& worker, const std::string& transport) {
 }  // namespace
 
 TEST_CASE("the token of a lease that has ended opens nothing, though its time is not over") {
-  const std::string transport = GENERATE("shm", "tcp");
+  const std::string transport = GENERATE(from_range(test::transports()));
   CAPTURE(transport);
   test::SiteFixture site;
   (void)site.start_agent("n1", 1, {"--warm", "1"});
@@ -71,7 +72,7 @@ TEST_CASE("the token of a lease that has ended opens nothing, though its time is
 }
 
 TEST_CASE("the token of a lease whose time is over opens nothing, though nobody has said so") {
-  const std::string transport = GENERATE("shm", "tcp");
+  const std::string transport = GENERATE(from_range(test::transports()));
   CAPTURE(transport);
   test::SiteFixture site;
   (void)site.start_agent("n1", 1, {"--warm", "1"});

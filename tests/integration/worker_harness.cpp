@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <cstdlib>
 #include <cstring>
 #include <filesystem>
 #include <thread>
@@ -70,6 +71,9 @@ WorkerHarness::Worker WorkerHarness::start(bool preload) {
       .worker = worker.id, .region_bytes = region_bytes, .key = wire::worker_key(node_key_, worker.id)};
   REQUIRE(local::add(spec.listen, "tcp", "127.0.0.1:0"));
   REQUIRE(local::add(spec.listen, "shm", directory_ + "/w" + std::to_string(worker.id) + ".sock"));
+  if (const char* address = std::getenv("SUBLET_TEST_RDMA_ADDRESS")) {
+    REQUIRE(local::add(spec.listen, "verbs", std::string(address) + ":0"));
+  }
   if (preload) {
     spec.function = 1;
     local::put(spec.function_path, SUBLET_PROBE_FUNCTION);
@@ -162,8 +166,9 @@ RawClient::RawClient(const std::string& transport, WorkerHarness& harness, Worke
       harness_(harness),
       worker_(worker),
       transport_(transport::open(transport).value()),
-      staging_(16) {
+      staging_(memory::Region::create(staged * staged_bytes, "test-staging").value()) {
   own_ = transport_->register_region(region).value();
+  REQUIRE(transport_->register_region(staging_).ok());
 }
 
 Status RawClient::connect(std::span<const std::byte> hello) {
@@ -214,13 +219,13 @@ wire::RequestHeader RawClient::header(std::uint32_t entry, std::uint32_t slot) c
 
 Status RawClient::send(wire::RequestKind kind, std::uint16_t slot, std::uint16_t generation,
                        const wire::RequestHeader& header, std::string_view payload) {
-  auto& staging = staging_[slot % staging_.size()];
+  const auto staging = staging_.bytes().subspan(slot % staged * staged_bytes, staged_bytes);
   std::memcpy(staging.data(), &header, sizeof(header));
   std::memcpy(staging.data() + sizeof(header), payload.data(), payload.size());
   const bool full = kind == wire::RequestKind::invoke;
   const std::size_t skip = full ? 0 : sizeof(header);
   const std::array pieces{
-      std::span<const std::byte>(staging).subspan(skip, sizeof(header) + payload.size() - skip)};
+      std::span<const std::byte>(staging.subspan(skip, sizeof(header) + payload.size() - skip))};
   const std::uint64_t offset =
       wire::control_bytes + slot * slot_bytes_ + (full ? wire::header_offset : wire::payload_offset);
   return connection_->write(pieces, remote, offset,

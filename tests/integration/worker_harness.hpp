@@ -22,7 +22,7 @@
 /// writes what it likes, well-formed or not.
 namespace sublet::test {
 
-enum Entry : std::uint32_t { echo, fail, crash, spin, hog, overflow_stack, reverse };
+enum Entry : std::uint32_t { echo, fail, crash, spin, hog, overflow_stack, reverse, leave_behind, entries };
 
 class WorkerHarness {
  public:
@@ -123,7 +123,9 @@ class RawClient {
   std::uint32_t slots_ = 16;
   std::size_t slot_bytes_ = 4096;
   bool down_ = false;
-  std::vector<std::array<std::byte, 16384>> staging_;  ///< One for each slot: unchanged until the reply.
+  static constexpr std::size_t staged = 16;
+  static constexpr std::size_t staged_bytes = 16384;
+  memory::Region staging_;  ///< A piece for each slot: unchanged until the reply.
 };
 
 }  // namespace sublet::test

@@ -6,6 +6,7 @@
 
 #include "tests/catch.hpp"
 #include "tests/integration/worker_harness.hpp"
+#include "tests/transports.hpp"
 
 using namespace sublet;
 using namespace sublet::test;
@@ -35,7 +36,7 @@ void wait_started(const WorkerHarness::Worker& worker, std::uint64_t call) {
 }  // namespace
 
 TEST_CASE("each call counts once, those in flight together and those that fail, and refused ones do not") {
-  const std::string transport = GENERATE("shm", "tcp");
+  const std::string transport = GENERATE(from_range(transports()));
   CAPTURE(transport);
   WorkerHarness harness;
   auto worker = harness.start();
@@ -67,7 +68,7 @@ TEST_CASE("each call counts once, those in flight together and those that fail, 
 }
 
 TEST_CASE("a worker that sleeps is not hot") {
-  const std::string transport = GENERATE("shm", "tcp");
+  const std::string transport = GENERATE(from_range(transports()));
   CAPTURE(transport);
   WorkerHarness harness;
   auto worker = harness.start(true);
@@ -84,7 +85,7 @@ TEST_CASE("a worker that sleeps is not hot") {
 }
 
 TEST_CASE("a worker that is called seldom stops polling in between, and polls again when calls come close") {
-  const std::string transport = GENERATE("shm", "tcp");
+  const std::string transport = GENERATE(from_range(transports()));
   CAPTURE(transport);
   WorkerHarness harness;
   auto worker = harness.start(true);
@@ -115,7 +116,7 @@ TEST_CASE("a worker that is called seldom stops polling in between, and polls ag
 }
 
 TEST_CASE("a call that is cut off has started and not returned, however the worker ends") {
-  const std::string transport = GENERATE("shm", "tcp");
+  const std::string transport = GENERATE(from_range(transports()));
   const std::string end = GENERATE("killed", "crashed", "overrun");
   CAPTURE(transport, end);
   WorkerHarness harness;
@@ -138,7 +139,7 @@ TEST_CASE("a call that is cut off has started and not returned, however the work
 }
 
 TEST_CASE("a call that is cut off counts the time that it has run, once, whoever leaves in its middle") {
-  const std::string transport = GENERATE("shm", "tcp");
+  const std::string transport = GENERATE(from_range(transports()));
   const std::string leaves = GENERATE("client", "worker");
   CAPTURE(transport, leaves);
   constexpr std::uint64_t seen_ns = 50 * ns_per_ms;
