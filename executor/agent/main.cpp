@@ -353,6 +353,13 @@ int refuse(const Error& error) {
 }
 
 int run(sublet::agent::Options options, const cxxopts::ParseResult& given) {
+  // First of all: on the other cores a batch system's jobs run.
+  if (options.lend_cores.size() < options.cores.size()) {
+    std::vector<int> lent;
+    for (const int place : options.lend_cores) lent.push_back(options.cores[static_cast<std::size_t>(place)]);
+    if (const sublet::Status bound = sublet::agent::bind_to_cores(::getpid(), lent); !bound)
+      return refuse(bound.error());
+  }
   bool remove_state = false;
   auto state = make_state_dir(given, options.manager, remove_state);
   if (!state) return refuse(state.error());
