@@ -12,6 +12,7 @@
 #include <string>
 #include <sublet/client.hpp>
 
+#include "benchmarks/baselines/verbs_addresses.hpp"
 #include "benchmarks/command.hpp"
 #include "benchmarks/frame/report.hpp"
 #include "benchmarks/frame/rounds.hpp"
@@ -31,6 +32,7 @@ struct BurstOptions {
   std::string transport;
   std::vector<std::uint32_t> workers;
   std::uint32_t rounds = 0;
+  std::vector<std::string> addresses;  ///< Of verbs, as given.
 };
 
 struct Times {
@@ -135,7 +137,9 @@ void add(Report& report, const BurstOptions& options, std::uint32_t workers, con
 void measure(const BurstOptions& options, Report& report) {
   const std::uint32_t most = *std::max_element(options.workers.begin(), options.workers.end());
   // Those that have ended still hold their cores for a moment.
-  LocalSite local({.workers = 2 * most + 1, .warm = 1, .warm_loaded = most, .cores = {}});
+  SiteShape shape{.workers = 2 * most + 1, .warm = 1, .warm_loaded = most, .cores = {}};
+  if (options.transport == "verbs") shape.verbs_address = choose_verbs_addresses(options.addresses).server;
+  LocalSite local(shape);
   try {
     Site site = Site::connect(local.url()).value();
     site.deploy("echo", "1", function_module("echo")).value();
@@ -169,14 +173,16 @@ int run_burst(int argc, char** argv) {
       "sublet-bench burst",
       "Measures one lease of many warm workers until one call was answered on each, against "
       "as many forked processes that answer one message.");
-  options.add_options()                                                                   //
-      ("transport", "tcp or shm", cxxopts::value(burst.transport)->default_value("tcp"))  //
+  options.add_options()                                                                          //
+      ("transport", "tcp, shm or verbs", cxxopts::value(burst.transport)->default_value("tcp"))  //
       ("workers", "Workers of the lease, a list",
        cxxopts::value(burst.workers)->default_value("1,16,64,128,256"))                     //
       ("rounds", "Leases of each size", cxxopts::value(burst.rounds)->default_value("11"))  //
+      ("verbs-addresses", "CLIENT,SERVER: RDMA devices' addresses; default: those of the first device",
+       cxxopts::value(burst.addresses))  //
       ("json", "Write the figures to this file as well", cxxopts::value(json), "FILE");
   if (!parse(options, argc, argv)) return 0;
-  check_one_of("--transport", burst.transport, {"tcp", "shm"});
+  check_one_of("--transport", burst.transport, {"tcp", "shm", "verbs"});
   check_range("--rounds", burst.rounds, 1, 1'000);
   for (const std::uint32_t workers : burst.workers) check_range("--workers", workers, 1, 256);
   Report report(json, argc, argv);
