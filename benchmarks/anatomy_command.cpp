@@ -1,6 +1,8 @@
 // Where the microseconds of a call go: user-mode instructions on both sides, counted one by one, and times
 // between looks at the clock on both sides; each beside the bare provider's.
+#include <sched.h>
 #include <unistd.h>
+#include <cerrno>
 
 #include <algorithm>
 #include <array>
@@ -36,6 +38,7 @@ constexpr std::size_t bytes_max = std::size_t{1} << 20;
 constexpr std::size_t bytes_min = 64;
 constexpr auto start_max = 20s;
 constexpr std::chrono::seconds hot_when_traced{30};  // A side that waits for a traced one does not sleep.
+constexpr std::chrono::minutes deadline_when_traced{10};
 constexpr std::size_t functions_shown = 12;
 constexpr std::chrono::microseconds warm_hot{50};
 constexpr std::chrono::microseconds warm_pause{2000};
@@ -113,15 +116,32 @@ std::filesystem::path client_library() {
   return std::filesystem::read_symlink("/proc/self/exe");
 }
 
+/// The first core on which it may run.
+int core_of(pid_t process) {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  if (sched_getaffinity(process, sizeof set, &set) != 0)
+    throw std::runtime_error(std::string("sched_getaffinity: ") + std::strerror(errno));
+  int core = 0;
+  while (CPU_ISSET(core, &set) == 0) ++core;
+  return core;
+}
+
 /// The median one: some passes wait, and in some another thread of the process does a part of the work.
-Executed usual_pass(const Mark& mark, pid_t process, unsigned passes) {
-  const Symbols symbols(mark.file);
-  Stepper stepper(process);
-  auto all = stepper.passes(mark.file.filename(), symbols.offset_of(mark.function), passes);
+Executed usual_pass(const Traced& side, unsigned passes) try {
+  const Symbols symbols(side.mark.file);
+  const OnCore beside(
+      core_of(side.process));  // Both are never busy at once, and the other core has the peer.
+  Stepper stepper(side.process);
+  auto all = stepper.passes(side.mark.file.filename(), symbols.offset_of(side.mark.function), passes);
   const auto middle = all.begin() + static_cast<std::ptrdiff_t>(all.size() / 2);
   std::nth_element(all.begin(), middle, all.end(),
                    [](const Executed& a, const Executed& b) { return a.instructions < b.instructions; });
   return *middle;
+} catch (const TracingRefused&) {
+  throw;
+} catch (const std::exception& error) {
+  throw std::runtime_error(side.name + ": " + error.what());
 }
 
 using Address = std::array<char, 128>;
@@ -140,7 +160,7 @@ std::unique_ptr<Peer> start_caller(const AnatomyOptions& options, int core) {
     Buffer output = lease.allocate(options.bytes).value();
     for (int i = 0; i < 1'000; ++i) lease.invoke(input, options.bytes, output).value();
     say_ready(control);
-    while (true) lease.invoke(input, options.bytes, output).value();
+    while (true) lease.invoke(input, options.bytes, output, {.deadline = deadline_when_traced}).value();
   });
 }
 
@@ -216,14 +236,14 @@ void count_instructions(const AnatomyOptions& options, const Pinning& pinning, c
                              busiest_worker_below(getpid()),
                              {program_directory() / "sublet-worker", "sublet::worker::Module::call"}}};
   std::vector<std::pair<std::string, Executed>> counted;
-  for (const Traced& side : sides)
-    counted.emplace_back(side.name, usual_pass(side.mark, side.process, options.passes));
+  for (const Traced& side : sides) counted.emplace_back(side.name, usual_pass(side, options.passes));
   const auto pair = start_pair(options, pinning);
   pair->wait_until_ready();
   const bool verbs = options.transport == "verbs";
   const Mark mark{own, verbs ? "sublet::bench::VerbsEnd::write" : "sublet::bench::FabricEnd::write"};
-  counted.emplace_back("raw_client", usual_pass(mark, pair->pid(), options.passes));
-  counted.emplace_back("raw_peer", usual_pass(mark, children_of(pair->pid()).at(0), options.passes));
+  for (const Traced& side :
+       {Traced{"raw_client", pair->pid(), mark}, Traced{"raw_peer", children_of(pair->pid()).at(0), mark}})
+    counted.emplace_back(side.name, usual_pass(side, options.passes));
   print_sides(counted);
   for (std::size_t i = 0; i < sides.size(); ++i)
     print_functions(counted[i].first, counted[i].second, sides[i].mark);

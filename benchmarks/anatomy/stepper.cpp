@@ -1,5 +1,6 @@
 #include "benchmarks/anatomy/stepper.hpp"
 
+#include <sched.h>
 #include <sys/ptrace.h>
 #include <sys/user.h>
 #include <sys/wait.h>
@@ -13,12 +14,16 @@
 #include <fstream>
 #include <sstream>
 #include <stdexcept>
+#include <thread>
 
 namespace sublet::bench {
 namespace {
 
 constexpr std::uint64_t pass_instructions_max = 2'000'000;
 constexpr std::chrono::seconds stop_max{20};
+/// Heartbeats must go out, however slow the machine is: others stand still for so long, then run for so long.
+constexpr std::chrono::milliseconds held_max{100};
+constexpr std::chrono::milliseconds rest{10};
 constexpr std::uint64_t breakpoint = 0xcc;
 constexpr std::uint64_t system_call_opcode = 0x050f;
 
@@ -43,13 +48,35 @@ std::uint64_t word_at(pid_t process, std::uint64_t address) {
 Stepper::Stepper(pid_t process) : process_(process) {
   if (trace(PTRACE_SEIZE, process, 0, 0) != 0)
     throw TracingRefused(std::string("tracing is forbidden here: ") + std::strerror(errno));
-  if (trace(PTRACE_INTERRUPT, process, 0, 0) != 0) fail("cannot stop a process of this benchmark");
-  wait_for_stop(0);
+  stop(process);
   read_mappings();
 }
 
 Stepper::~Stepper() {
+  release_others();
   (void)trace(PTRACE_DETACH, process_, 0, 0);
+}
+
+void Stepper::stop(pid_t thread) {
+  if (trace(PTRACE_INTERRUPT, thread, 0, 0) != 0) fail("cannot stop a process of this benchmark");
+  wait_for_stop(thread, 0);
+}
+
+/// One of them that waits for a lock which the slow thread holds would take the core from it.
+void Stepper::hold_others() {
+  held_since_ = std::chrono::steady_clock::now();
+  for (const auto& task :
+       std::filesystem::directory_iterator("/proc/" + std::to_string(process_) + "/task")) {
+    const auto thread = static_cast<pid_t>(std::stol(task.path().filename()));
+    if (thread == process_ || trace(PTRACE_SEIZE, thread, 0, 0) != 0) continue;  // It may have just ended.
+    others_.push_back(thread);
+    stop(thread);
+  }
+}
+
+void Stepper::release_others() noexcept {
+  for (const pid_t thread : others_) (void)trace(PTRACE_DETACH, thread, 0, 0);
+  others_.clear();
 }
 
 void Stepper::read_mappings() {
@@ -96,22 +123,22 @@ std::uint64_t Stepper::where() const {
 }
 
 /// @param wanted The signal of the stop; 0: any.
-void Stepper::wait_for_stop(int wanted) const {
+void Stepper::wait_for_stop(pid_t thread, int wanted) {
   const auto end = std::chrono::steady_clock::now() + stop_max;
   for (;;) {
     int status = 0;
-    // A step ends within microseconds: no sleep, which would take longer.
-    const pid_t got = ::waitpid(process_, &status, __WALL | WNOHANG);
+    const pid_t got = ::waitpid(thread, &status, __WALL | WNOHANG);
     if (got < 0 && errno != EINTR) fail("cannot wait for a traced process");
     if (got <= 0) {
       if (std::chrono::steady_clock::now() > end)
         throw std::runtime_error("a traced process does not come to its mark");
+      ::sched_yield();  // To the traced one, on whose core this is. A sleep would take longer than its step.
       continue;
     }
     if (!WIFSTOPPED(status)) throw std::runtime_error("a traced process has ended");
     if (wanted == 0 || WSTOPSIG(status) == wanted) return;
     // Another signal is the process's own.
-    if (trace(PTRACE_CONT, process_, 0, static_cast<std::uint64_t>(WSTOPSIG(status))) != 0)
+    if (trace(PTRACE_CONT, thread, 0, static_cast<std::uint64_t>(WSTOPSIG(status))) != 0)
       fail("cannot go on");
   }
 }
@@ -122,7 +149,7 @@ void Stepper::run_to(std::uint64_t mark) {
   const std::uint64_t trapped = (word & ~std::uint64_t{0xff}) | breakpoint;
   if (trace(PTRACE_POKETEXT, process_, mark, trapped) != 0) fail("cannot set a breakpoint");
   if (trace(PTRACE_CONT, process_, 0, 0) != 0) fail("cannot let a traced process run");
-  wait_for_stop(SIGTRAP);
+  wait_for_stop(process_, SIGTRAP);
   if (trace(PTRACE_POKETEXT, process_, mark, word) != 0) fail("cannot remove a breakpoint");
   user_regs_struct registers{};
   if (::ptrace(PTRACE_GETREGS, process_, nullptr, &registers) != 0)
@@ -134,7 +161,7 @@ void Stepper::run_to(std::uint64_t mark) {
 
 void Stepper::step() {
   if (trace(PTRACE_SINGLESTEP, process_, 0, 0) != 0) fail("cannot step a traced process");
-  wait_for_stop(SIGTRAP);
+  wait_for_stop(process_, SIGTRAP);
 }
 
 Executed Stepper::pass(std::uint64_t mark) {
@@ -149,6 +176,11 @@ Executed Stepper::pass(std::uint64_t mark) {
     }
     if (is_system_call(at)) ++executed.system_calls;
     const std::uint64_t last = at;
+    if (std::chrono::steady_clock::now() - held_since_ > held_max) {
+      release_others();
+      std::this_thread::sleep_for(rest);
+      hold_others();
+    }
     while (at == last) {  // A repeated string instruction stops after each turn.
       step();
       at = where();
@@ -167,9 +199,16 @@ std::vector<Executed> Stepper::passes(const std::string& file, std::uint64_t off
   if (mapping == mappings_.end()) throw std::runtime_error("a traced process does not use " + file);
   marked_ = file;
   const std::uint64_t mark = mapping->base + offset;
-  run_to(mark);
   std::vector<Executed> all;
-  for (unsigned i = 0; i < count; ++i) all.push_back(pass(mark));
+  while (all.size() < count) {
+    run_to(mark);
+    hold_others();
+    all.push_back(pass(mark));
+    release_others();
+    if (trace(PTRACE_CONT, process_, 0, 0) != 0) fail("cannot let a traced process run");
+    std::this_thread::sleep_for(rest);
+    stop(process_);
+  }
   return all;
 }
 

@@ -2,6 +2,7 @@
 
 #include <sys/types.h>
 
+#include <chrono>
 #include <cstdint>
 #include <map>
 #include <stdexcept>
@@ -27,7 +28,8 @@ class TracingRefused : public std::runtime_error {
 };
 
 /// Executes another process's main thread instruction by instruction with ptrace(2): exact counts on
-/// machines without hardware counters. The process runs some thousand times slower meanwhile. x86-64 only.
+/// machines without hardware counters. The thread runs some thousand times slower in each pass, and the
+/// process's other threads stand still but for short times. x86-64 only.
 class Stepper {
  public:
   /// Stops the thread; it goes on when this object ends. Throws TracingRefused with the system's reason.
@@ -51,12 +53,17 @@ class Stepper {
   [[nodiscard]] const Mapping* mapping_of(std::uint64_t address);
   [[nodiscard]] bool is_system_call(std::uint64_t address);
   [[nodiscard]] std::uint64_t where() const;
-  void wait_for_stop(int wanted) const;
+  static void wait_for_stop(pid_t thread, int wanted);
+  static void stop(pid_t thread);
+  void hold_others();
+  void release_others() noexcept;
   void run_to(std::uint64_t mark);
   void step();
   Executed pass(std::uint64_t mark);
 
   pid_t process_;
+  std::vector<pid_t> others_;
+  std::chrono::steady_clock::time_point held_since_;
   std::string marked_;
   std::vector<Mapping> mappings_;
   std::unordered_map<std::uint64_t, bool> system_calls_;
