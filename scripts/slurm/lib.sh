@@ -160,8 +160,9 @@ start_agent() {
     3>&1 >>"$LOG_DIR/agent.log" 2>&1 </dev/null {node_lock}>&- {nap}>&-)
   end=$((${EPOCHREALTIME/./} + 800000))
   while ((${EPOCHREALTIME/./} < end)) && kill -0 "$pid" 2>/dev/null; do
-    # Only from then on the next prolog finds it.
-    find_agent
+    # From then on the next prolog finds it. To try the lock, even for a moment, could keep it from the agent.
+    agent=''
+    { read -r agent <"$STATE/lock"; } 2>/dev/null
     if [[ $agent == "$pid" ]]; then
       note "agent $pid lends cores $idle_cores and $idle_mib MiB"
       return 0

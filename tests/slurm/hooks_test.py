@@ -32,6 +32,8 @@ class HooksTest(unittest.TestCase):
 
     def tearDown(self):
         self.assertEqual(self.site.drained(), {}, self.site.logs())
+        # A hook that looks at the lock of an agent must not keep it from one that starts.
+        self.assertNotIn("another agent uses", pathlib.Path(self.site.directory, "log/agent.log").read_text(encoding="utf-8"))
 
     def alone(self, node="n1"):
         """Runs a job that takes the whole node and must find it free."""
