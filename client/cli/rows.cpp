@@ -47,10 +47,14 @@ Table node_rows(const api::Nodes& nodes) {
   std::vector<std::string> headings{"NODE", ">ID", "STATE", ">CORES LEASED", ">MEMORY LEASED"};
   if (gpus) headings.emplace_back(">GPUS LEASED");
   headings.insert(headings.end(), {">READY", ">SERVING", ">HEARD", "VERSION"});
+  const bool reasons =
+      std::any_of(nodes.nodes.begin(), nodes.nodes.end(), [](const auto& node) { return !node.why.empty(); });
+  if (reasons) headings.emplace_back("WHY");
   Table table(headings);
   for (const api::NodeInfo& node : nodes.nodes) {
     std::string state = node.state;
     if (node.state == "probation" && node.probation_ms > 0) state += " for " + in_time_ms(node.probation_ms);
+    if (node.state == "up" && node.ends_in_ms > 0) state += " for " + in_time_ms(node.ends_in_ms);
     std::vector<Cell> row{node.name, std::to_string(node.node), Cell(state, style_of_node(node.state)),
                           of(node.cores_leased, std::to_string(node.cores)),
                           in_bytes(node.memory_leased) + " of " + in_bytes(node.memory_bytes)};
@@ -59,6 +63,7 @@ Table node_rows(const api::Nodes& nodes) {
     row.emplace_back(std::to_string(node.workers_serving));
     row.emplace_back(in_time_ms(node.silent_ms) + " ago");
     row.emplace_back(node.version.empty() ? "-" : node.version);
+    if (reasons) row.emplace_back(node.why.empty() ? "-" : node.why);
     table.add(std::move(row));
   }
   return table;

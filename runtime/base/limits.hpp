@@ -59,6 +59,10 @@ inline constexpr std::uint32_t flaps_free_max = 1;  ///< More losses than this w
 inline constexpr milliseconds probation_first{
     5000};  ///< Heard without a break before it is granted; doubles.
 inline constexpr milliseconds probation_max{120'000};
+inline constexpr milliseconds lending_notice{
+    2000};  ///< A node is taken back so long before its owner wants it.
+inline constexpr milliseconds lending_max{std::chrono::hours{24 * 366}};  ///< A later end is none.
+inline constexpr milliseconds lending_least{1000};       ///< A node that is taken back sooner is not granted.
 inline constexpr milliseconds agent_back_off_max{2000};  ///< Between tries to reach the manager.
 inline constexpr milliseconds restart_grace{12'000};     ///< For nodes to find a restarted manager.
 inline constexpr milliseconds lease_ms_max{24 * 3600 * 1000};
@@ -90,6 +94,17 @@ inline constexpr std::size_t node_usage_max = 8192;       ///< Accounts of worke
 inline constexpr std::size_t node_commands_max = 65'536;  ///< Not yet taken by a node; then it is lost.
 inline constexpr std::size_t name_bytes_max = 64;         ///< Of a node, function, version or tenant.
 
+// What Slurm says of its nodes.
+inline constexpr std::size_t slurm_output_bytes_max = std::size_t{64} << 20;  ///< Of one of its commands.
+inline constexpr seconds slurm_command_max{10};                               ///< For one of them.
+inline constexpr std::size_t slurm_hosts_max = 65'536;                        ///< Nodes, or names in a list.
+inline constexpr std::size_t slurm_mentions_max = std::size_t{4} << 20;       ///< Of nodes by all jobs.
+inline constexpr seconds slurm_plan_late_max{60};   ///< A start that is longer overdue was planned in vain.
+inline constexpr seconds slurm_picture_max{300};    ///< Older, what Slurm last said holds no more.
+inline constexpr seconds slurm_reconcile_max{100};  ///< Between two looks.
+
+static_assert(slurm_picture_max >= slurm_reconcile_max + 2 * slurm_command_max,
+              "one failed look lifts nothing");
 static_assert(heartbeat_interval * 4 <= peer_silent_max, "one lost heartbeat must not lose a peer");
 static_assert(peer_silent_max < peer_lost_max);
 static_assert(node_heartbeat * 3 <= node_silent_max, "one lost heartbeat must not lose a node");

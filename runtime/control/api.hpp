@@ -77,6 +77,8 @@ struct Heartbeat {
   /// What the node lends now, where that is no longer what it registered; 0: as before.
   std::uint32_t cores = 0;
   std::uint64_t memory_bytes = 0;
+  /// How long from now on the node lends anything at all; 0: no end is known. Said when not `unchanged`.
+  std::uint64_t lends_ms = 0;
   /// Of workers whose numbers have changed since a heartbeat was answered; an ended worker's last ones.
   std::vector<WorkerUsage> usage;
 };
@@ -201,6 +203,8 @@ struct NodeInfo {
   std::uint64_t silent_ms = 0;
   std::uint64_t probation_ms = 0;  ///< Until it is granted again, if it keeps being heard.
   std::string version;             ///< Of its agent.
+  std::string why;                 ///< Why it is or will be cordoned; empty: it is not.
+  std::uint64_t ends_in_ms = 0;    ///< Until all that it lends is taken back; 0: no end is known.
 };
 struct Nodes {
   std::vector<NodeInfo> nodes;

@@ -62,6 +62,7 @@ void fields(V& visit, Heartbeat& body) {
   visit("draining", body.draining, Presence::optional);
   visit("cores", body.cores, Presence::optional);
   visit("memory_bytes", body.memory_bytes, Presence::optional);
+  visit("lends_ms", body.lends_ms, Presence::optional);
   visit("usage", body.usage, Presence::optional);
 }
 template <typename V>
@@ -178,6 +179,8 @@ void fields(V& visit, NodeInfo& body) {
   visit("silent_ms", body.silent_ms);
   visit("probation_ms", body.probation_ms);
   visit("version", body.version);
+  visit("why", body.why);
+  visit("ends_in_ms", body.ends_in_ms);
 }
 template <typename V>
 void fields(V& visit, Nodes& body) {

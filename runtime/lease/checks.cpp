@@ -85,6 +85,9 @@ Status check(const api::Heartbeat& said) {
     if (!ended.transport.empty() && !is_name(ended.transport))
       return wrong("an ended worker's transport is a plain name, or empty");
   }
+  if (said.lends_ms > static_cast<std::uint64_t>(limits::lending_max.count()))
+    return wrong("lends_ms must be at most " + std::to_string(limits::lending_max.count()) +
+                 ", or 0: no end");
   if (Status good = check(said.usage); !good) return good;
   std::vector<std::uint32_t> present;
   present.reserve(said.ready.size() + said.serving.size());

@@ -108,7 +108,7 @@ std::string LeaseTable::token_of(const Lease& lease, const Place& place) const {
   const std::uint64_t unit = std::uint64_t{1} << token_memory_shift;
   const std::uint64_t memory = (lease.ask.request.memory_bytes + unit - 1) >> token_memory_shift;
   wire::SignedToken token{{.lease = lease.id,
-                           .expiry_ms = to_ms(lease.expiry),
+                           .expiry_ms = to_ms(std::min(lease.expiry, nodes_.at(place.node).end())),
                            .worker = place.worker,
                            .tenant = lease.tenant,
                            .function = lease.ask.function,
@@ -297,6 +297,7 @@ void LeaseTable::tick(Time now) {
         std::none_of(lease.places.begin(), lease.places.end(), [](const Place& place) { return place.live; });
     end_lease(id, all_lost && lease.node_lost ? "node_lost" : "expired", now);
   }
+  pass_ends(now);
   while (!heard_.empty() && heard_.begin()->first + limits::node_silent_max < now) {
     Node& node = nodes_.at(heard_.begin()->second);
     lose_node(node, "silent for more than " + std::to_string(limits::node_silent_max.count()) + " ms", now);

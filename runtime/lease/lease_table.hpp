@@ -31,7 +31,8 @@ struct Counts {
   std::map<std::string, std::uint64_t> ended;        ///< By reason.
   std::map<std::string, std::uint64_t> connections;  ///< Clients that came to their workers, by transport.
   std::uint64_t nodes_lost = 0;
-  std::uint64_t workers_lost = 0;  ///< Of active leases.
+  std::uint64_t workers_lost = 0;        ///< Of active leases.
+  std::uint64_t workers_taken_back = 0;  ///< Of active leases, because their node's time was over.
 };
 
 /// What others wait for and what has happened to it since the last take_changes().
@@ -75,6 +76,9 @@ class LeaseTable {
   /// Both hold for the node's name, also when it registers again. A drained one ends what it has.
   [[nodiscard]] Result<api::NodeInfo> set_draining(NodeId id, bool draining, Time now);
   [[nodiscard]] Result<api::NodeInfo> set_cordoned(NodeId id, bool cordoned, Time now);
+  /// What the owner of the node wants now, instead of what it wanted before. Not written down: whoever gives
+  /// such orders repeats them to a new registration and after a restart.
+  [[nodiscard]] Status set_site_order(NodeId id, const SiteOrder& order, Time now);
   /// The commands after `after`; the node has those up to it, which are forgotten.
   [[nodiscard]] Result<api::Commands> commands_after(NodeId id, std::uint64_t after);
   /// Tells every node about a function.
@@ -179,6 +183,12 @@ class LeaseTable {
   void tell_end(Node& node, LeaseId lease, const std::string& reason);
   std::uint64_t command(Node& node, api::Command what);
 
+  // node_ends.cpp
+  void follow_end(Node& node, Time now);
+  void take_back(Node& node, Time now);
+  void pass_ends(Time now);
+  [[nodiscard]] Time last_expiry(const Node& node, Time now) const;
+
   // node_workers.cpp
   Worker& add_worker(Node& node, const api::WorkerInfo& info);
   void remove_worker(Node& node, WorkerId id);
@@ -202,6 +212,7 @@ class LeaseTable {
   std::map<std::string, Flaps> flaps_;
   std::set<std::pair<Time, NodeId>> heard_;  ///< Nodes that are not lost, the most silent first.
   std::set<std::pair<Time, NodeId>> probations_;
+  std::set<std::pair<Time, NodeId>> ends_;  ///< When a node's end is to be looked at.
   std::map<LeaseId, Lease> leases_;
   std::set<std::pair<Time, LeaseId>> expiries_;
   std::map<FunctionId, std::uint64_t> users_;  ///< Active leases of each function.

@@ -1,9 +1,11 @@
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <deque>
 #include <map>
+#include <optional>
 #include <set>
 #include <string>
 
@@ -62,6 +64,15 @@ struct Resources {
   }
 };
 
+/// What the owner of the nodes, such as Slurm, wants of one.
+struct SiteOrder {
+  std::string why;          ///< In words; empty: it wants nothing.
+  bool cordon = false;      ///< No new leases; those it has run out as they are now.
+  std::optional<Time> end;  ///< What it lends is back by then.
+
+  [[nodiscard]] bool operator==(const SiteOrder&) const = default;
+};
+
 /// One registration of a node.
 struct Node {
   NodeId id = 0;
@@ -74,6 +85,11 @@ struct Node {
   bool said_all = false;  ///< Since this manager knows it: what `unchanged` refers to.
   Time heard{};
   Time probation_end{};  ///< Not granted before.
+  SiteOrder site;
+  Time site_end = Time::max();  ///< By the site's order.
+  Time own_end = Time::max();   ///< As its agent has said.
+  bool closed = false;          ///< It ends too soon to be granted.
+  Time end_step{};              ///< When its end is looked at again; 0: not.
   Resources held;
   std::uint32_t foreign = 0;  ///< Workers.
   std::uint32_t lists = 0;    ///< Heartbeats that said everything.
@@ -85,9 +101,11 @@ struct Node {
   std::uint64_t taken = 0;                            ///< The newest command that the node said it has.
 
   [[nodiscard]] bool draining() const noexcept { return drain_ordered || drain_said; }
+  /// When it lends nothing any more.
+  [[nodiscard]] Time end() const noexcept { return std::min(site_end, own_end); }
   [[nodiscard]] bool on_probation() const noexcept { return probation_end != Time{}; }
   [[nodiscard]] bool admits() const noexcept {
-    return !lost && !cordoned && !draining() && !on_probation() && foreign == 0;
+    return !lost && !cordoned && !site.cordon && !closed && !draining() && !on_probation() && foreign == 0;
   }
   [[nodiscard]] std::uint32_t count_of(Worker::State state) const noexcept {
     return count[static_cast<std::size_t>(state)];
@@ -110,7 +128,7 @@ struct Node {
 [[nodiscard]] inline const char* state_name(const Node& node) noexcept {
   if (node.lost) return "lost";
   if (node.draining() || node.foreign > 0) return "draining";
-  if (node.cordoned) return "cordoned";
+  if (node.cordoned || node.site.cordon || node.closed) return "cordoned";
   return node.on_probation() ? "probation" : "up";
 }
 

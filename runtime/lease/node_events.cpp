@@ -14,6 +14,13 @@ namespace {
 // written after the first was answered.
 constexpr std::uint32_t heartbeats_after_command = 2;
 
+/// Or why it will be; empty when nobody wants anything of it.
+std::string why_cordoned(const Node& node) {
+  if (!node.site.why.empty()) return node.site.why;
+  if (node.cordoned) return "cordoned by an operator";
+  return node.own_end != Time::max() ? "its agent lends it for a time only" : "";
+}
+
 constexpr std::size_t transports_counted_max = 16;
 constexpr const char* transport_uncounted = "other";
 
@@ -127,7 +134,8 @@ void LeaseTable::hear_lists(Node& node, const api::Heartbeat& said, Time now) {
   forget_absent(node, now);
   for (const api::WorkerInfo& info : said.ready) hear_ready(node, info);
   for (const api::Heartbeat::Serving& serving : said.serving) hear_serving(node, serving, now);
-  candidates_.update(node);
+  node.own_end = said.lends_ms > 0 ? now + std::chrono::milliseconds(said.lends_ms) : Time::max();
+  follow_end(node, now);
 }
 
 /// What leases hold of a node that has shrunk stays counted until the node says that their workers have
@@ -239,6 +247,7 @@ void LeaseTable::lose_node(Node& node, const std::string& why, Time now) {
   candidates_.remove(node.id);
   heard_.erase({node.heard, node.id});
   if (node.on_probation()) probations_.erase({std::exchange(node.probation_end, {}), node.id});
+  if (node.end_step != Time{}) ends_.erase({std::exchange(node.end_step, {}), node.id});
   total_ -= node.total();
   dirty_nodes_.insert(node.id);
   ++counts_.nodes_lost;
@@ -363,20 +372,23 @@ Result<api::NodeInfo> LeaseTable::node(NodeId id, Time now) const {
                                  std::chrono::ceil<std::chrono::milliseconds>(later - earlier).count())
                            : 0;
   };
-  return api::NodeInfo{.node = id,
-                       .name = node.about.name,
-                       .state = state_name(node),
-                       .cores = node.about.cores,
-                       .cores_leased = node.held.cores,
-                       .memory_bytes = node.about.memory_bytes,
-                       .memory_leased = node.held.memory_bytes,
-                       .workers_ready = node.count_of(Worker::State::ready),
-                       .workers_serving = node.count_of(Worker::State::serving),
-                       .gpus = node.about.gpus,
-                       .gpus_leased = node.held.gpus,
-                       .silent_ms = ms(now, node.heard),
-                       .probation_ms = node.on_probation() ? ms(node.probation_end, now) : 0,
-                       .version = node.about.version};
+  return api::NodeInfo{
+      .node = id,
+      .name = node.about.name,
+      .state = state_name(node),
+      .cores = node.about.cores,
+      .cores_leased = node.held.cores,
+      .memory_bytes = node.about.memory_bytes,
+      .memory_leased = node.held.memory_bytes,
+      .workers_ready = node.count_of(Worker::State::ready),
+      .workers_serving = node.count_of(Worker::State::serving),
+      .gpus = node.about.gpus,
+      .gpus_leased = node.held.gpus,
+      .silent_ms = ms(now, node.heard),
+      .probation_ms = node.on_probation() ? ms(node.probation_end, now) : 0,
+      .version = node.about.version,
+      .why = why_cordoned(node),
+      .ends_in_ms = node.end() != Time::max() ? std::max(ms(node.end(), now), std::uint64_t{1}) : 0};
 }
 
 }  // namespace sublet::lease

@@ -3,6 +3,7 @@
 #include <csignal>
 #include <cstdio>
 #include <iostream>
+#include <optional>
 
 #include "runtime/base/log.hpp"
 #include "runtime/control/event_loop.hpp"
@@ -57,8 +58,15 @@ Status run(const Options& options) {
     if (Status written = write_whole(options.port_file, port + "\n"); !written) return written;
   }
   service.start();
+  std::optional<slurm::Watch> watch;
+  if (options.slurm.period.count() > 0) {
+    watch.emplace(options.slurm, [&](Result<slurm::Picture> seen) {
+      loop.post([&service, seen = std::move(seen)]() mutable { service.see_slurm(std::move(seen)); });
+    });
+  }
   log::info("listening on " + options.listen + " port " + port);
   loop.run();
+  watch.reset();
   if (!options.port_file.empty()) std::remove(options.port_file.c_str());
   return {};
 }

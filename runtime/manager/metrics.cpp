@@ -53,6 +53,18 @@ void nodes_and_workers(std::string& out, const lease::LeaseTable& table) {
          cores);
 }
 
+/// What the nodes' owner wants of them.
+void ordered_nodes(std::string& out, const lease::LeaseTable& table) {
+  Labelled nodes{{label("order", "cordon"), 0}, {label("order", "end"), 0}, {label("order", "over"), 0}};
+  for (const auto& [id, node] : table.state()) {
+    if (node.lost || node.site.why.empty()) continue;
+    const bool cordon = node.site.cordon && !node.site.end;
+    ++nodes[label("order", cordon ? "cordon" : node.closed ? "over" : "end")];
+  }
+  family(out, "sublet_nodes_ordered", "gauge",
+         "Nodes that their owner wants: none new there, back at a time, or back now.", nodes);
+}
+
 }  // namespace
 
 void Metrics::count_request(const std::string& method, const std::string& route, unsigned status) {
@@ -71,11 +83,23 @@ void Metrics::count_write(std::chrono::microseconds took, bool written) {
   writes_us_ += static_cast<std::uint64_t>(std::max<std::int64_t>(took.count(), 0));
 }
 
+void Metrics::slurm(std::string& out, const lease::LeaseTable& table,
+                    std::optional<std::chrono::milliseconds> slurm_age) const {
+  ordered_nodes(out, table);
+  family(out, "sublet_slurm_looks_total", "counter", "Looks at what Slurm wants, by result.",
+         {{label("result", "seen"), slurm_looks_}, {label("result", "failed"), slurm_looks_failed_}});
+  if (slurm_age) {
+    family(out, "sublet_slurm_age_seconds", "gauge", "Age of what Slurm last said.",
+           {{"", static_cast<std::uint64_t>(std::chrono::ceil<std::chrono::seconds>(*slurm_age).count())}});
+  }
+}
+
 std::string Metrics::text(const lease::LeaseTable& table, std::size_t waiting, std::size_t functions,
-                          bool writable) const {
+                          bool writable, std::optional<std::chrono::milliseconds> slurm_age) const {
   std::string out;
   const lease::Counts& counts = table.counts();
   nodes_and_workers(out, table);
+  slurm(out, table, slurm_age);
   std::uint64_t ended = 0;
   Labelled endings;
   for (const auto& [reason, count] : counts.ended) {
@@ -103,6 +127,9 @@ std::string Metrics::text(const lease::LeaseTable& table, std::size_t waiting, s
          {{"", counts.nodes_lost}});
   family(out, "sublet_workers_lost_total", "counter", "Workers lost to active leases.",
          {{"", counts.workers_lost}});
+  family(out, "sublet_workers_taken_back_total", "counter",
+         "Workers taken from active leases because their node's time was over.",
+         {{"", counts.workers_taken_back}});
   family(out, "sublet_state_writable", "gauge", "1 while the state can be written.",
          {{"", writable ? 1 : 0}});
   family(out, "sublet_state_writes_total", "counter", "Transactions by result.",

@@ -4,6 +4,7 @@
 #include <chrono>
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
 #include <tuple>
 
@@ -21,10 +22,17 @@ class Metrics {
   /// One transaction, from its begin to its end on the disk.
   void count_write(std::chrono::microseconds took, bool written);
 
+  /// One look at what Slurm wants.
+  void count_slurm_look(bool seen) { ++(seen ? slurm_looks_ : slurm_looks_failed_); }
+
+  /// @param slurm_age Of what Slurm last said; nothing: it said nothing that holds.
   [[nodiscard]] std::string text(const lease::LeaseTable& table, std::size_t waiting, std::size_t functions,
-                                 bool writable) const;
+                                 bool writable, std::optional<std::chrono::milliseconds> slurm_age) const;
 
  private:
+  void slurm(std::string& out, const lease::LeaseTable& table,
+             std::optional<std::chrono::milliseconds> slurm_age) const;
+
   // Upper bounds in microseconds; a last bucket has the rest.
   static constexpr std::array<std::uint64_t, 9> bounds_us{50,     100,     250,       1000,      5000,
                                                           25'000, 100'000, 1'000'000, 10'000'000};
@@ -36,6 +44,8 @@ class Metrics {
   std::uint64_t writes_ = 0;
   std::uint64_t writes_us_ = 0;
   std::uint64_t writes_failed_ = 0;
+  std::uint64_t slurm_looks_ = 0;
+  std::uint64_t slurm_looks_failed_ = 0;
 };
 
 }  // namespace sublet::manager

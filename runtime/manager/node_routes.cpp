@@ -29,6 +29,7 @@ void Service::register_node(const Request& request, const Responder& responder) 
   fill_random(key);
   const Result<lease::NodeId> id = table_.register_node(*about, key, now());
   if (!id) return responder.send(id.error());
+  obey_slurm(*id);
   for (const api::FunctionInfo& function : functions_->list().functions) {
     table_.announce_function_to(*id, "fetch_function", function.id);
   }

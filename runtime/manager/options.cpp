@@ -42,6 +42,15 @@ cxxopts::Options describe() {
       ("placement",
        "Where requests that do not say so get workers: spread over the nodes, or packed onto few",
        cxxopts::value<std::string>()->default_value(lease::placement_spread), "POLICY")  //
+      ("slurm-reconcile",
+       "Ask Slurm every so many seconds what it wants of its nodes, 10 to 30 for a site: leases end before "
+       "the "
+       "jobs that are planned there, nodes that it drains or reserves get none. For one manager of a "
+       "cluster; "
+       "0: never",
+       cxxopts::value<std::uint64_t>()->default_value("0"), "SECONDS")  //
+      ("slurm-commands", "Where sinfo and squeue are (default: in PATH)", cxxopts::value<std::string>(),
+       "PATH")  //
       ("log-level", "debug, info, warning, error or off",
        cxxopts::value<std::string>()->default_value("info"), "LEVEL")  //
       ("allow-public",
@@ -116,6 +125,13 @@ Result<CommandLine> checked(const config::Settings& settings) {
                   .log_level = given["log-level"].as<std::string>(),
                   .print_routes = given.count("print-routes") > 0,
                   .policy = {.placement = given["placement"].as<std::string>()}};
+  const std::uint64_t period = given["slurm-reconcile"].as<std::uint64_t>();
+  if (period > static_cast<std::uint64_t>(limits::slurm_reconcile_max.count())) {
+    return wrong("--slurm-reconcile takes 0 to " + std::to_string(limits::slurm_reconcile_max.count()) +
+                 " seconds, not " + std::to_string(period) + settings.origin("slurm-reconcile"));
+  }
+  options.slurm.period = std::chrono::seconds(period);
+  if (given.count("slurm-commands") > 0) options.slurm.folder = given["slurm-commands"].as<std::string>();
   if (options.policy.placement != lease::placement_spread &&
       options.policy.placement != lease::placement_pack) {
     return wrong("--placement takes spread or pack, not '" + options.policy.placement + "'" +

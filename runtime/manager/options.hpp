@@ -6,6 +6,7 @@
 
 #include "runtime/base/result.hpp"
 #include "runtime/lease/lease_table.hpp"
+#include "runtime/manager/slurm_watch.hpp"
 
 namespace sublet::manager {
 
@@ -16,6 +17,7 @@ struct Options {
   std::string state_dir;
   std::string log_level = "info";
   bool print_routes = false;
+  slurm::WatchOptions slurm;
   lease::Policy policy;  ///< Its tenants are the configuration's [tenant NAME].
 };
 

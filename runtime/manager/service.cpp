@@ -118,6 +118,7 @@ void Service::tick() {
   ticked_ = steady;
   if (disk_is_slow(steady)) table_.forgive_silence(time);
   table_.tick(time);
+  forget_old_picture();
   end_overdue();
   settle();
 }
@@ -171,8 +172,9 @@ void Service::ready(const Request&, const Responder& responder) {
 }
 
 void Service::show_metrics(const Request&, const Responder& responder) {
-  responder.send({.body = metrics_.text(table_, waiting_.size(), functions_->size(), !unwritable_),
-                  .content_type = "text/plain; version=0.0.4"});
+  responder.send(
+      {.body = metrics_.text(table_, waiting_.size(), functions_->size(), !unwritable_, slurm_age()),
+       .content_type = "text/plain; version=0.0.4"});
 }
 
 }  // namespace sublet::manager

@@ -18,6 +18,7 @@
 #include "runtime/manager/function_store.hpp"
 #include "runtime/manager/metrics.hpp"
 #include "runtime/manager/site_clock.hpp"
+#include "runtime/manager/slurm_orders.hpp"
 #include "runtime/manager/store.hpp"
 
 namespace sublet::manager {
@@ -42,6 +43,8 @@ class Service {
   void start();
   /// Leases expire, silent nodes are lost, waiting requests end: what is due by now.
   void tick();
+  /// What Slurm has just said of its nodes, or why it has not. Nothing is ordered before the first.
+  void see_slurm(Result<slurm::Picture> seen);
   /// Answers whatever waits and writes what is left: the program is about to end. Then calls `done`.
   void shut_down(std::function<void()> done);
 
@@ -127,6 +130,12 @@ class Service {
   void ready(const Request& request, const Responder& responder);
   void show_metrics(const Request& request, const Responder& responder);
 
+  // service_slurm.cpp
+  void obey_slurm(lease::NodeId id);
+  void forget_old_picture();
+  void order_nodes(const std::map<std::string, lease::SiteOrder>& orders);
+  [[nodiscard]] std::optional<std::chrono::milliseconds> slurm_age() const;
+
   /// The site's time.
   [[nodiscard]] lease::Time now() const { return clock_.at(steady_()); }
   /// After every request and tick: answers those whom a change concerns.
@@ -164,6 +173,15 @@ class Service {
   void forget_function(std::uint32_t id);
   void end_if_done();
 
+  /// What Slurm last said.
+  struct Slurm {
+    std::optional<slurm::Picture> picture;
+    lease::Time picture_time{};
+    TimePoint seen_at;
+    slurm::Suspects suspects;
+    bool failing = false;  ///< Since the last look that went well.
+  };
+
   control::EventLoop& loop_;
   std::unique_ptr<Store> store_;
   std::unique_ptr<FunctionStore> functions_;
@@ -172,6 +190,7 @@ class Service {
   lease::LeaseTable table_;
   Metrics metrics_;
   lease::Waiting waiting_;
+  Slurm slurm_;
   std::unordered_map<std::uint64_t, Waiter> waiters_;
   std::map<lease::NodeId, Poll> polls_;
   std::deque<std::tuple<TimePoint, lease::NodeId, std::uint64_t>> poll_ends_;  ///< By time: all wait as long.

@@ -15,7 +15,7 @@ PATIENCE_S = 30
 
 NODE = {"node": 5, "name": "n1", "state": "up", "cores": 4, "cores_leased": 2, "memory_bytes": 8 << 30,
         "memory_leased": 1 << 30, "workers_ready": 1, "workers_serving": 2, "gpus": 1, "gpus_leased": 1, "silent_ms": 12,
-        "probation_ms": 0, "version": "0.1.0"}
+        "probation_ms": 0, "version": "0.1.0", "why": "", "ends_in_ms": 0}
 
 
 class AnsweringManager(http.server.BaseHTTPRequestHandler):

@@ -79,10 +79,11 @@ def is_inside_a_call(worker):
 class Site:
     """One manager, any number of agents; everything ends with close()."""
 
-    def __init__(self):
+    def __init__(self, manager_options=(), env=None):
         self.directory = tempfile.mkdtemp(prefix="sublet-site-")
         self.marker = f"SUBLET_TEST_SITE={os.path.basename(self.directory)}"
-        self.env = dict(os.environ, SUBLET_TEST_SITE=os.path.basename(self.directory), TMPDIR=self.directory)
+        self.manager_options = manager_options
+        self.env = dict(env or os.environ, SUBLET_TEST_SITE=os.path.basename(self.directory), TMPDIR=self.directory)
         self.children = []
         self.port = 0
         self.manager = None
@@ -101,7 +102,7 @@ class Site:
         if os.path.exists(port_file):
             os.unlink(port_file)
         self.manager = self.start("sublet-manager", "--port", str(self.port), "--port-file", port_file, "--state-dir",
-                                  os.path.join(self.directory, "manager"))
+                                  os.path.join(self.directory, "manager"), *self.manager_options)
         wait_until(lambda: os.path.exists(port_file) or self.manager.poll() is not None, "the manager listens")
         with open(port_file, encoding="ascii") as file:
             self.port = int(file.read())

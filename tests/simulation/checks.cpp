@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "runtime/wire/handshake.hpp"
 #include "tests/simulation/simulation.hpp"
 
 namespace sublet::simulation {
@@ -21,6 +22,16 @@ void Simulation::check_step() const {
       if (process.token.lease == 0) continue;
       require(process.token.expiry_ms > now_ms(), "a worker serves a lease that has run out");
     }
+  }
+}
+
+/// What is promised now is over when the node's owner wants it back, and nothing is promised of what is his.
+void Simulation::check_ends(const api::LeaseGrant& grant) const {
+  for (const api::GrantedWorker& worker : grant.workers) {
+    const auto end = ends_ms_.find(worker.node);
+    if (end == ends_ms_.end()) continue;
+    const auto token = wire::parse_token(worker.token);
+    require(token.ok() && token->token.expiry_ms <= end->second, "a token outlives the node's time");
   }
 }
 

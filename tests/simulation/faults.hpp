@@ -17,6 +17,7 @@ enum class Fault : std::uint8_t {
   agent_keeps_ended_open,  ///< An agent acknowledges the end of a lease and goes on admitting its clients.
   reuses_ids,              ///< A restarted manager counts from the beginning.
   forgets_wishes,          ///< The store loses by which transports a lease may be served.
+  forgets_ends,            ///< Grants do not heed when a node's owner wants it back.
   forgets_its_clock,       ///< A restarted manager believes the wall clock, which has been set.
 };
 
@@ -32,6 +33,7 @@ inline constexpr std::array named_faults{
     NamedFault{Fault::agent_keeps_ended_open, "agent-keeps-ended-open"},
     NamedFault{Fault::reuses_ids, "reuses-ids"},
     NamedFault{Fault::forgets_wishes, "forgets-wishes"},
+    NamedFault{Fault::forgets_ends, "forgets-ends"},
     NamedFault{Fault::forgets_its_clock, "forgets-its-clock"},
 };
 

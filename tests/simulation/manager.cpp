@@ -69,6 +69,11 @@ void Manager::restart(TimePoint steady, lease::Time wall) {
   table_->restore(std::move(saved), time(steady), limits::restart_grace);
 }
 
+bool Manager::want_back(lease::NodeId id, const lease::SiteOrder& order, TimePoint steady) {
+  if (fault_ == Fault::forgets_ends) return table_->node(id, time(steady)).ok();
+  return table_->set_site_order(id, order, time(steady)).ok();
+}
+
 Result<api::Commands> Manager::commands_after(lease::NodeId id, std::uint64_t after) {
   Result<api::Commands> commands = table_->commands_after(id, after);
   if (commands && fault_ == Fault::loses_end_commands) {

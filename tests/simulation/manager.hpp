@@ -48,6 +48,8 @@ class Manager {
   void restart(TimePoint steady, lease::Time wall);
   /// The node's commands, as its long request gets them.
   [[nodiscard]] Result<api::Commands> commands_after(lease::NodeId id, std::uint64_t after);
+  /// What the owner of a node wants of it. @return Whether it is known.
+  [[nodiscard]] bool want_back(lease::NodeId id, const lease::SiteOrder& order, TimePoint steady);
   [[nodiscard]] lease::Time time(TimePoint steady) const noexcept { return clock_.at(steady); }
 
  private:

@@ -4,6 +4,7 @@
 #include <iterator>
 
 #include "runtime/base/limits.hpp"
+#include "runtime/wire/handshake.hpp"
 
 namespace sublet::simulation {
 namespace {
@@ -19,6 +20,10 @@ lease::Policy policy() {
   lease::Policy policy;
   policy.tenants["bounded"] = {.share = 2, .cores_max = quota_cores, .leases_max = 3};
   return policy;
+}
+
+std::uint64_t token_end(const api::GrantedWorker& worker) {
+  return wire::parse_token(worker.token).value().token.expiry_ms;
 }
 
 std::string text(std::uint64_t number) {
@@ -57,7 +62,7 @@ void Simulation::step() {
   if (choice < 56) return one_in(4) ? replace() : release();
   if (choice < 58) return manager_.table().tick(time());
   if (choice < 59) return one_in(2) ? upset(agent) : agent.node.kill_worker(below(64));
-  if (choice < 60) return order(agent);
+  if (choice < 60) return one_in(2) ? order(agent) : want_back(agent);
   if (choice < 61) return give_up(agent);
   if (choice < 63) return one_in(2) ? lose() : agent.node.kill_worker(below(64));
   if (one_in(4)) restart_manager();
@@ -118,6 +123,7 @@ void Simulation::restart_manager() {
   steady_ += milliseconds(below(3000));
   for (Agent& agent : agents_) agent.node.pass(now_ms());
   // The wall clock was set by up to two hours, and nobody may notice.
+  ends_ms_.clear();  // The owner repeats himself; here, he has changed his mind.
   manager_.restart(steady_, time() + std::chrono::minutes(below(240)) - std::chrono::minutes(120));
   require(lease::to_ms(time()) == now_ms(), "a jump of the wall clock moves the time of leases");
   for (const auto& [id, client] : clients_) {
@@ -263,6 +269,7 @@ void Simulation::acquire() {
           if (!grant) return require(grant.error().code() == Errc::no_capacity, "a grant is refused wrongly");
           require(grant->workers.size() == ask.request.workers, "a grant has too few workers");
           check_transports(*grant, ask.request.transports);
+          check_ends(*grant);
           tell("lease " + text(grant->lease) + " is granted");
           manager_.promise([this, ask, grant = *grant] {
             require(grant.lease > highest_lease_, "the number of a lease is used twice");
@@ -277,9 +284,8 @@ void Simulation::take_grant(const api::LeaseGrant& grant, const lease::Ask& ask)
   Client& client = clients_[grant.lease];
   client.tenant = ask.request.tenant;
   client.wishes = ask.request.transports;
-  for (const api::GrantedWorker& worker : grant.workers) {
-    client.tokens.push_back({worker.node, worker.worker, grant.lease, grant.expiry_ms, ask.request.cores});
-  }
+  for (const api::GrantedWorker& worker : grant.workers)
+    client.tokens.push_back({worker.node, worker.worker, grant.lease, token_end(worker), ask.request.cores});
 }
 
 std::map<std::uint64_t, Simulation::Client>::iterator Simulation::some_client() {
@@ -293,6 +299,7 @@ void Simulation::renew() {
   send({[this, id = client->first, ttl = 1'000 + below(12'000)] {
           const auto grant = manager_.table().renew(id, ttl, time());
           if (!grant) return check_refusal(id, grant.error());
+          check_ends(*grant);
           manager_.promise([this, grant = *grant] { reply([this, grant] { take_renewal(grant); }); });
         },
         nullptr});
@@ -305,7 +312,7 @@ void Simulation::take_renewal(const api::LeaseGrant& grant) {
   for (const api::GrantedWorker& worker : grant.workers) {
     for (Token& token : client->second.tokens) {
       if (token.node != worker.node || token.worker != worker.worker) continue;
-      token.expiry_ms = std::max(token.expiry_ms, grant.expiry_ms);
+      token.expiry_ms = std::max(token.expiry_ms, token_end(worker));
       for (Agent& agent : agents_) agent.node.renew(token);
     }
   }
@@ -343,14 +350,15 @@ void Simulation::replace() {
           if (!grant) return check_refusal(lost.lease, grant.error());
           require(grant->workers.size() == 1, "a replacement is not one worker");
           check_transports(*grant, wishes);
+          check_ends(*grant);
           manager_.promise([this, lost, grant = *grant] {
             reply([this, lost, grant] {
               const auto still = clients_.find(lost.lease);
               if (still == clients_.end()) return;
               for (Token& token : still->second.tokens) {
                 if (token.node != lost.node || token.worker != lost.worker) continue;
-                token = {grant.workers[0].node, grant.workers[0].worker, lost.lease, grant.expiry_ms,
-                         lost.cores};
+                token = {grant.workers[0].node, grant.workers[0].worker, lost.lease,
+                         token_end(grant.workers[0]), lost.cores};
               }
             });
           });
@@ -391,6 +399,28 @@ void Simulation::give_up(std::uint64_t lease) {
     }
   }
   clients_.erase(client);
+}
+
+/// The owner of the node, such as Slurm, wants it cordoned, back at a time, back now, or nothing more.
+void Simulation::want_back(Agent& agent) {
+  lease::SiteOrder order;
+  switch (below(4)) {
+    case 0:
+      order = {.why = "drained", .cordon = true};
+      break;
+    case 1:
+      order = {.why = "planned", .end = time() + milliseconds(below(10'000))};
+      break;
+    case 2:
+      order = {.why = "taken", .cordon = true, .end = lease::Time{}};
+      break;
+    default:
+      break;
+  }
+  if (!manager_.want_back(agent.node.id, order, steady_)) return;
+  tell("node " + agent.node.name() + " is " + (order.why.empty() ? "free" : order.why));
+  ends_ms_.erase(agent.node.id);
+  if (order.end) ends_ms_[agent.node.id] = std::max(lease::to_ms(*order.end), now_ms());
 }
 
 void Simulation::order(Agent& agent) {

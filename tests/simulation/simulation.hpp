@@ -66,9 +66,11 @@ class Simulation {
   void replace();
   void connect();
   void order(Agent& agent);
+  void want_back(Agent& agent);
   void take_grant(const api::LeaseGrant& grant, const lease::Ask& ask);
   void take_renewal(const api::LeaseGrant& grant);
   static void check_transports(const api::LeaseGrant& grant, const api::Transports& wishes);
+  void check_ends(const api::LeaseGrant& grant) const;
   void check_refusal(std::uint64_t lease, const Error& error);
   void give_up(std::uint64_t lease);
   void knock(const Token& token);
@@ -110,6 +112,8 @@ class Simulation {
   std::vector<Token> old_tokens_;  ///< Of leases that their clients have given up: some try them again.
   std::vector<Request> requests_;
   std::vector<std::function<void()>> answers_;
+  /// When nodes are back with their owner, by registration: what is granted from then on must end by that.
+  std::map<std::uint64_t, std::uint64_t> ends_ms_;
   std::uint64_t next_number_ = 1;
   std::uint64_t highest_lease_ = 0;
 };

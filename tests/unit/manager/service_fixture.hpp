@@ -65,6 +65,14 @@ class Manager {
     });
     done.get_future().get();
   }
+  void see_slurm(Result<manager::slurm::Picture> seen) {
+    std::promise<void> done;
+    loop_.post([&] {
+      service_->see_slurm(std::move(seen));
+      done.set_value();
+    });
+    done.get_future().get();
+  }
   /// Everything that came before has been handled.
   void settle() { REQUIRE(ask("GET", "/healthz").status == 200); }
 
