@@ -34,8 +34,8 @@ TEST_CASE("every body survives writing and reading") {
   survives(api::NodeRegistration{"n", "boot", 4, 1ULL << 40, 64, "0.1.0", 8});
   survives(api::NodeRegistered{1, "key", 1000, 1'700'000'000'000});
   survives(api::WorkerUsage{1, 2, 3, 4, 5, 6});
-  survives(
-      api::Heartbeat{true, {worker}, {{1, 2, "tcp"}}, {{3, 4, "crashed"}}, true, 5, 6, {{1, 2, 3, 4, 5, 6}}});
+  survives(api::Heartbeat{
+      true, {worker}, {{1, 2, "tcp"}}, {{3, 4, "crashed"}}, true, 5, 6, 7, {{1, 2, 3, 4, 5, 6}}});
   survives(api::HeartbeatAnswer{5, true});
   survives(api::Command{1, "end_worker", 2, 3, "replaced", 4});
   survives(api::Commands{{{1, "drain", 0, 0, "", 0}, {2, "undrain", 0, 0, "", 0}}});
