@@ -62,6 +62,7 @@ int run_template(FileDescriptor agent) {
     std::fprintf(stderr, "sublet-worker: %s; workers will serve without it\n",
                  loaded.error().message().c_str());
   }
+  if (!local::send(agent.get(), local::Loaded{}).ok()) return 1;
   for (;;) {
     pollfd wait{agent.get(), POLLIN, 0};
     if (::poll(&wait, 1, -1) < 0 && errno != EINTR) return 1;

@@ -104,10 +104,10 @@ class TrafficTest(unittest.TestCase):
             for job, cores in taken.items():
                 if cores & (lent | held):
                     self.violations.append(f"job {job} on {node} has {cores}, lent {lent}, held {held}")
-            # A template that an epilog has just started may leave what is lent while it loads its libraries: look twice.
+            # A program that an epilog has just started binds itself first of all: look twice.
             beyond = [pid for pid, cores in family.items() if not cores <= allowed]
             if beyond and taken:
-                time.sleep(0.5)
+                time.sleep(0.05)
             self.violations += [f"process {pid} ({name(pid)}) on {node} may use {family[pid]}, jobs {taken}" for pid in beyond
                                 if all(map(self.still_runs, taken)) and taken and alive(pid) and not affinity(pid) <= allowed]
 
