@@ -18,6 +18,7 @@
 #include "executor/agent/listening.hpp"
 #include "executor/agent/order_command.hpp"
 #include "executor/agent/usage_book.hpp"
+#include "runtime/base/clock.hpp"
 #include "runtime/base/config.hpp"
 #include "runtime/base/limits.hpp"
 #include "runtime/base/log.hpp"
@@ -116,9 +117,12 @@ cxxopts::Options describe() {
       cxxopts::value<std::uint64_t>()->default_value("5000"))(
       "goodbye-ms", "At the end: how long the manager may take to hear of it",
       cxxopts::value<std::uint64_t>()->default_value("1000"))(
-      "log-level", "debug, info, warning, error or off",
-      cxxopts::value<std::string>()->default_value("info"))("version", "Print the version")(
-      "help", "Print this text");
+      "until",
+      "Unix time in seconds until which the node lends anything, such as the end of a pilot job: leases end "
+      "before it; default: no end",
+      cxxopts::value<std::uint64_t>())("log-level", "debug, info, warning, error or off",
+                                       cxxopts::value<std::string>()->default_value("info"))(
+      "version", "Print the version")("help", "Print this text");
   sublet::config::add_options(options);
   return options;
 }
@@ -276,6 +280,17 @@ Status check_words(const sublet::config::Settings& settings) {
   return {};
 }
 
+/// From now on the wall clock may jump.
+Status read_end(const sublet::config::Settings& settings, sublet::agent::Options& options) {
+  if (settings.given.count("until") == 0) return {};
+  const std::uint64_t now = sublet::unix_time_ms() / 1000;
+  const auto most = static_cast<std::uint64_t>(sublet::limits::lending_max.count() / 1000);
+  const auto until = number(settings, "until", 0, now + 1, now + most);
+  if (!until) return until.error();
+  options.until = sublet::SteadyClock::now() + std::chrono::seconds(*until - now);
+  return {};
+}
+
 Status read_numbers(const sublet::config::Settings& settings, sublet::agent::Options& options) {
   const auto machine = static_cast<std::uint64_t>(::sysconf(_SC_PHYS_PAGES)) *
                        static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE));
@@ -304,7 +319,7 @@ Status read_numbers(const sublet::config::Settings& settings, sublet::agent::Opt
   const auto lend_memory = number(settings, "lend-memory", *memory, 1, *memory);
   if (!lend_memory) return lend_memory.error();
   options.lend_memory_bytes = *lend_memory * mib;
-  return {};
+  return read_end(settings, options);
 }
 
 sublet::agent::ListenWish listen_wish(const cxxopts::ParseResult& given) {

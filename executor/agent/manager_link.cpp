@@ -35,6 +35,13 @@ milliseconds back_off(int failures) {
       std::uniform_int_distribution<milliseconds::rep>(full.count() / 2, full.count())(random));
 }
 
+/// From now on; 0: for ever. A time that is over is said as the last moment.
+std::uint64_t lends_ms(const std::optional<TimePoint>& until) {
+  if (!until) return 0;
+  const auto left = std::chrono::ceil<milliseconds>(*until - SteadyClock::now());
+  return static_cast<std::uint64_t>(std::clamp(left, milliseconds(1), limits::lending_max).count());
+}
+
 template <typename T>
 Result<T> answer_as(Result<control::HttpAnswer> answer) {
   const Result<std::string> body = control::body_of(std::move(answer));
@@ -212,6 +219,7 @@ Status ManagerLink::report_once(control::HttpClient& client) {
       sent.ended = heartbeat_.ended;
     } else {
       sent = heartbeat_;
+      sent.lends_ms = lends_ms(options_.until);
     }
     node = node_;
     published = published_;

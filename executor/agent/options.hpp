@@ -3,8 +3,11 @@
 #include <chrono>
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
+
+#include "runtime/base/clock.hpp"
 
 namespace sublet::agent {
 
@@ -23,6 +26,7 @@ struct Options {
   std::uint64_t region_bytes = 0;  ///< Registered input memory of each worker.
   std::chrono::milliseconds drain{0};
   std::chrono::milliseconds goodbye{0};  ///< At the end, for the manager to hear of it: this long twice.
+  std::optional<TimePoint> until;        ///< When the node lends nothing any more.
   std::string worker_program;
 };
 
