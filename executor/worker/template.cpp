@@ -28,6 +28,16 @@ void wait_for_adoption(pid_t agent, pid_t first_parent) noexcept {
   if (::getppid() != agent) ::_exit(1);
 }
 
+/// Whoever ends a whole group of processes, a batch system or a service manager, means the agent, which
+/// drains: a worker goes on until it is told. A handler, which children of functions do not inherit, and not
+/// SIG_IGN.
+void leave_ending_to_agent() noexcept {
+  struct sigaction action {};
+  action.sa_handler = [](int) {};
+  action.sa_flags = SA_RESTART;
+  ::sigaction(SIGTERM, &action, nullptr);
+}
+
 enum class Role { parent, worker };
 
 /// Forks twice, so that the worker is nobody's child but the agent's.
@@ -57,6 +67,7 @@ int run_template(FileDescriptor agent) {
   ::prctl(PR_SET_PDEATHSIG, SIGKILL);
   ::prctl(PR_SET_NAME, "sublet-template");
   ::setsid();  // A terminal's Ctrl-C is for the agent: it drains.
+  leave_ending_to_agent();
   preload_digests();
   if (const Status loaded = transport::preload(); !loaded) {
     std::fprintf(stderr, "sublet-worker: %s; workers will serve without it\n",
