@@ -44,6 +44,7 @@ int run_anatomy(int argc, char** argv);
 int run_mix(int argc, char** argv);
 int run_lease(int argc, char** argv);
 int run_scale(int argc, char** argv);
+int run_harvest(int argc, char** argv);
 int run_chaos(int argc, char** argv);
 int run_chaos_client(int argc, char** argv);
 

@@ -30,6 +30,8 @@ constexpr std::array commands{
             sublet::bench::run_lease},
     Command{"scale", "one manager under many nodes and live leases, and its return after kill -9",
             sublet::bench::run_scale},
+    Command{"harvest", "idle core-seconds of a cluster that are lent, in simulated time",
+            sublet::bench::run_harvest},
     Command{"chaos", "kill -9, SIGSTOP and restarts of a site under load, and whether anything was lost",
             sublet::bench::run_chaos},
     Command{"chaos-client", nullptr, sublet::bench::run_chaos_client},

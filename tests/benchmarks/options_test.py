@@ -22,6 +22,8 @@ WRONG = [
     ["lease", "--clients", "0"], ["lease", "--nodes", "-1"], ["lease", "--ms", "x"], ["lease", "--manager-pid", "1"],
     ["lease", "--manager", "http://127.0.0.1:1", "--state-dir", "x"],
     ["chaos", "--minutes", "0"], ["chaos", "--agents", "0"],
+    ["harvest"], ["harvest", "--simulate", "--pilots", "5/10"], ["harvest", "--simulate", "--nodes", "0"],
+    ["harvest", "--simulate", "--median", "1000"], ["harvest", "--simulate", "--json", "/nowhere/figures.json"],
     ["scale", "--nodes", "10001"], ["scale", "--ttl", "1"],
 ]
 
