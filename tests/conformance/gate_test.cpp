@@ -314,10 +314,10 @@ TEST_CASE("a thousand connects and disconnects leave nothing behind") {
     side.connection.reset();
   };
   // The last ones are still being closed on both sides when they are counted: wait for that.
-  const auto settled = [&](int process, std::size_t limit) {
+  const auto settled = [&](std::size_t (*count)(int), int process, std::size_t limit) {
     const TimePoint deadline = SteadyClock::now() + patience;
-    while (open_descriptors(process) > limit && SteadyClock::now() < deadline) side.transport->service(10ms);
-    return open_descriptors(process);
+    while (count(process) > limit && SteadyClock::now() < deadline) side.transport->service(10ms);
+    return count(process);
   };
   // An emulated device takes half a second for each, an unconnected endpoint with its buffers 30 ms.
   const bool slow = is_verbs(backend) || backend.starts_with("fabric:");
@@ -335,12 +335,15 @@ TEST_CASE("a thousand connects and disconnects leave nothing behind") {
   const std::size_t peer_own = open_descriptors(peer.process());
   rounds(900, 20);
   constexpr std::size_t slack = 8;
-  REQUIRE(settled(::getpid(), own + slack) <= own + slack);
-  REQUIRE(settled(peer.process(), peer_own + slack) <= peer_own + slack);
+  REQUIRE(settled(open_descriptors, ::getpid(), own + slack) <= own + slack);
+  REQUIRE(settled(open_descriptors, peer.process(), peer_own + slack) <= peer_own + slack);
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
-  constexpr std::size_t memory_slack = std::size_t{8} << 20;
-  REQUIRE(resident_bytes(::getpid()) <= own_resident + memory_slack);
-  REQUIRE(resident_bytes(peer.process()) <= peer_resident + memory_slack);
+  // An unconnected endpoint's buffers have 33 MiB, which malloc may keep for the next.
+  const std::size_t memory_slack = std::size_t{backend.starts_with("fabric:") ? 64U : 8U} << 20U;
+  const std::size_t own_limit = own_resident + memory_slack;
+  const std::size_t peer_limit = peer_resident + memory_slack;
+  REQUIRE(settled(resident_bytes, ::getpid(), own_limit) <= own_limit);
+  REQUIRE(settled(resident_bytes, peer.process(), peer_limit) <= peer_limit);
 #else
   (void)own_resident;
   (void)peer_resident;
