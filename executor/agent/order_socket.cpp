@@ -43,7 +43,12 @@ Status OrderSocket::listen(const std::string& state_dir) {
     return failed("bind", state_dir);
   if (::listen(listener.get(), waiting_max) != 0) return failed("listen", state_dir);
   listener_ = std::move(listener);
+  path_ = address->sun_path;
   return {};
+}
+
+OrderSocket::~OrderSocket() {
+  if (!path_.empty()) ::unlink(path_.c_str());
 }
 
 std::optional<FileDescriptor> OrderSocket::accept() {

@@ -12,6 +12,10 @@ namespace sublet::agent {
 /// root and the agent's own user are heard. Not thread-safe.
 class OrderSocket {
  public:
+  OrderSocket() = default;
+  ~OrderSocket();
+  OrderSocket(const OrderSocket&) = delete;
+  OrderSocket& operator=(const OrderSocket&) = delete;
   /// The last thing that the agent needs for a start: whoever finds the socket can give orders.
   [[nodiscard]] Status listen(const std::string& state_dir);
   /// Readable when somebody comes.
@@ -21,6 +25,7 @@ class OrderSocket {
 
  private:
   FileDescriptor listener_;
+  std::string path_;
 };
 
 /// Connects to the agent that uses the directory. Blocks for at most a moment.

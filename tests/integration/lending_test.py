@@ -103,6 +103,7 @@ class LendingTest(unittest.TestCase):
         agent.send_signal(signal.SIGTERM)
         self.assertEqual(agent.wait(PATIENCE_S), 0)
         self.assertFalse(set(stray) & set(processes(self.site.marker)))
+        self.assertEqual([name for name in os.listdir(self.state_dir) if name.endswith(".sock")], [])
 
     def test_an_agent_whose_manager_is_away_leaves_without_it(self):
         agent = self.start_agent("--goodbye-ms", "0")
