@@ -121,7 +121,6 @@ Status Agent::start_template() {
     ::_exit(127);
   }
   template_pid_ = pid;
-  template_loads_ = true;
   template_socket_ = std::move(pair->first);
   watch(epoll_.get(), template_socket_.get(), source_template);
   return {};
@@ -188,7 +187,6 @@ void Agent::reap() {
       log::error("the template process has ended (status " + std::to_string(status) +
                  "); starting another one");
       template_pid_ = -1;
-      template_loads_ = false;
       template_socket_.reset();
       template_again_at_ = SteadyClock::now() + template_pause;
       continue;
@@ -240,13 +238,7 @@ void Agent::on_worker_gone(WorkerProcess& worker, int status) {
 }
 
 void Agent::on_template() {
-  const auto packet = local::receive(template_socket_.get());
-  if (packet && packet->as<local::Loaded>()) {
-    template_loads_ = false;
-    if (lends_by_order_) bind_idle();
-    return;
-  }
-  // Nothing else is said; readable means that it has ended, and SIGCHLD tells the rest.
+  // The template says nothing; readable means that it has ended, and SIGCHLD tells the rest.
   ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, template_socket_.get(), nullptr);
 }
 

@@ -83,7 +83,6 @@ class Agent {
   FileDescriptor signals_;
   FileDescriptor template_socket_;
   pid_t template_pid_ = -1;
-  bool template_loads_ = false;  ///< Its libraries may still undo to which cores it is bound.
   std::optional<TimePoint> template_again_at_;
   std::optional<SecretKey> key_;
   std::uint32_t next_worker_ = 1;

@@ -115,7 +115,7 @@ void Agent::end_beyond_lent() {
 void Agent::tell_when_lent() {
   if (awaits_ < 0) return;
   std::erase_if(leaving_lent_, [this](std::uint32_t id) { return !workers_.contains(id); });
-  if (!leaving_lent_.empty() || template_loads_) return;
+  if (!leaving_lent_.empty()) return;
   const local::Lent answer{.memory_bytes = memory_lent_, .cores = set_of(cores_.lent())};
   [[maybe_unused]] const Status told = local::send(std::exchange(awaits_, -1), answer);
 }

@@ -33,7 +33,6 @@ enum class Kind : std::uint32_t {
   lend,      ///< Hook to agent: lend this and no more.
   lent,      ///< Agent to hook: so it is, or why not.
   ask_lent,  ///< To the agent: what is lent?
-  loaded,    ///< Template to agent: it has loaded what it forks workers with.
 };
 
 inline constexpr std::size_t address_bytes = 108;  ///< sockaddr_un's room for a path.
@@ -154,10 +153,6 @@ struct Lent {
 
 struct AskLent {
   Kind kind = Kind::ask_lent;
-};
-
-struct Loaded {
-  Kind kind = Kind::loaded;
 };
 
 /// Cuts text to its room; always terminated.

@@ -7,6 +7,7 @@
 #include <cerrno>
 #include <cstdio>
 
+#include "executor/worker/core_binding.hpp"
 #include "executor/worker/worker.hpp"
 #include "runtime/base/digest.hpp"
 #include "runtime/transport/transport.hpp"
@@ -69,11 +70,13 @@ int run_template(FileDescriptor agent) {
   ::setsid();  // A terminal's Ctrl-C is for the agent: it drains.
   leave_ending_to_agent();
   preload_digests();
-  if (const Status loaded = transport::preload(); !loaded) {
-    std::fprintf(stderr, "sublet-worker: %s; workers will serve without it\n",
-                 loaded.error().message().c_str());
+  {
+    const CoreBinding stays;
+    if (const Status loaded = transport::preload(); !loaded) {
+      std::fprintf(stderr, "sublet-worker: %s; workers will serve without it\n",
+                   loaded.error().message().c_str());
+    }
   }
-  if (!local::send(agent.get(), local::Loaded{}).ok()) return 1;
   for (;;) {
     pollfd wait{agent.get(), POLLIN, 0};
     if (::poll(&wait, 1, -1) < 0 && errno != EINTR) return 1;

@@ -3,6 +3,7 @@
 import os
 import signal
 import subprocess
+import threading
 import unittest
 
 from sublet_site import BIN, ECHO, LEAVE_BEHIND, PATIENCE_S, SPIN, Site, cpus_allowed, number, processes, wait_until
@@ -83,6 +84,24 @@ class LendingTest(unittest.TestCase):
         self.assertEqual(self.lend("0,2", 2000), 0)
         self.assertEqual(allowed(), {tuple(sorted({FOUR[0], FOUR[2]}))})
         wait_until(lambda: self.site.node()["workers_ready"] == 2, "no more idle workers than cores")
+
+    def test_no_library_that_loads_leaves_what_is_lent(self):
+        """Some that libfabric pulls in try the machine's first core while they load."""
+        seen = set()
+        over = threading.Event()
+
+        def watch():
+            while not over.is_set():
+                for pid in self.site.template():
+                    seen.update(cpus_allowed(pid) if os.path.exists(f"/proc/{pid}/status") else ())
+        watcher = threading.Thread(target=watch)
+        watcher.start()
+        try:
+            self.start_agent("--lend-cores", "1")
+        finally:
+            over.set()
+            watcher.join()
+        self.assertEqual(seen, {FOUR[1]})
 
     def test_orders_that_make_no_sense_change_nothing(self):
         agent = self.start_agent()

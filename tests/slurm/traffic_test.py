@@ -3,6 +3,7 @@
 import collections
 import os
 import random
+import re
 import signal
 import struct
 import subprocess
@@ -17,6 +18,7 @@ QUEUED_MAX = 6  # At once: enough that nodes are shared, and few enough that som
 CLIENTS = 2
 ENTRY = struct.Struct("<QIIBBHxxxx")  # benchmarks/chaos/ledger.hpp
 CALLS_MAX = 1 << 19
+HANDBACK_MS = 5_000  # The hooks' HANDBACK_S: what takes longer was taken by force.
 UNUSED, BEGUN, REFUSED, OK, FUNCTION_FAILED, NOT_STARTED, _, _, CANCELLED, _, WRONG = range(11)
 ONCE = 1
 
@@ -45,12 +47,16 @@ def affinity(pid):
         return set()
 
 
-def name(pid):
+def about(pid):
+    """Its name, state, parent and the time since it started, for who has to find out what it is."""
     try:
-        with open(f"/proc/{pid}/comm", encoding="ascii") as file:
-            return file.read().strip()
+        with open(f"/proc/{pid}/stat", encoding="ascii") as file:
+            before, _, after = file.read().rpartition(")")
     except OSError:
         return "gone"
+    state, parent = after.split()[:2]
+    age = time.clock_gettime(time.CLOCK_BOOTTIME) - int(after.split()[19]) / os.sysconf("SC_CLK_TCK")
+    return f"{before.partition('(')[2]}, state {state}, parent {parent}, {age:.2f} s old"
 
 
 class TrafficTest(unittest.TestCase):
@@ -108,8 +114,14 @@ class TrafficTest(unittest.TestCase):
             beyond = [pid for pid, cores in family.items() if not cores <= allowed]
             if beyond and taken:
                 time.sleep(0.05)
-            self.violations += [f"process {pid} ({name(pid)}) on {node} may use {family[pid]}, jobs {taken}" for pid in beyond
+            self.violations += [f"{time.time():.3f}: process {pid} ({about(pid)}) on {node} may use {family[pid]} and now {affinity(pid)}, "
+                                f"lent {lent}, held {held}, jobs {taken}" for pid in beyond
                                 if all(map(self.still_runs, taken)) and taken and alive(pid) and not affinity(pid) <= allowed]
+
+    def hand_backs(self):
+        """How long each prolog took that gave something back, in milliseconds, and its exit status."""
+        with open(f"{self.site.directory}/log/hooks.log", encoding="ascii") as file:
+            return [(int(took), int(status)) for took, status in re.findall(r" prolog .* handed back .* in (\d+) ms, status (\d)", file.read())]
 
     def still_runs(self, job):
         return not os.path.exists(f"{self.site.directory}/log/over.{job}")
@@ -129,11 +141,14 @@ class TrafficTest(unittest.TestCase):
                     f"touch {log}/runs.$SLURM_JOB_ID; sleep 0.{chance.randrange(1, 8)}; touch {log}/over.$SLURM_JOB_ID",
                     "-n1", f"-c{size}", f"--nodelist={chance.choice(self.lab.nodes)}"))
             self.watch()
-        self.assertEqual(self.violations, [])
+        self.assertEqual(self.violations, [], "\n".join(self.violations) + self.site.logs())
         self.assertGreater(self.looks, JOBS // 10)
         self.assertEqual(collections.Counter(self.lab.job(job)["JobState"] for job in jobs), {"COMPLETED": JOBS}, self.site.logs())
         self.assertEqual({self.lab.job(job)["Restarts"] for job in jobs}, {"0"})
         self.assertEqual(self.site.drained(), {})
+        handed_back = self.hand_backs()
+        self.assertGreater(len(handed_back), JOBS // 2)
+        self.assertEqual([each for each in handed_back if each[0] > HANDBACK_MS or each[1] != 0], [])
         self.site.wait_donated()
         for client in self.clients:
             client.send_signal(signal.SIGTERM)
@@ -143,7 +158,9 @@ class TrafficTest(unittest.TestCase):
         for call in self.calls():
             ends[call[3]] += 1
             faults[fault_of(*call)] += 1
-        print(f"{sum(ends.values())} calls by outcome {dict(ends)}, {self.looks} looks at running jobs")
+        took = sorted(each[0] for each in handed_back)
+        print(f"{sum(ends.values())} calls by outcome {dict(ends)}, {self.looks} looks at running jobs; {len(took)} nodes handed back, "
+              f"median {took[len(took) // 2]} ms, longest {took[-1]} ms")
         del faults[None]
         self.assertEqual(faults, {})
         self.assertGreater(ends[OK], 0)
