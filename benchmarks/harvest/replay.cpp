@@ -54,9 +54,13 @@ class Queue {
 
 }  // namespace
 
+double spread_of(const ReplayOptions& options) noexcept {
+  return std::log(options.quartile_high_s / options.quartile_low_s) / (2 * normal_quartile);
+}
+
 std::vector<Gap> make_gaps(const ReplayOptions& options) {
   std::mt19937_64 random(options.seed);
-  const double spread = std::log(options.quartile_high_s / options.quartile_low_s) / (2 * normal_quartile);
+  const double spread = spread_of(options);
   std::lognormal_distribution<double> idle(std::log(options.median_s), spread);
   const double idle_mean_s = options.median_s * std::exp(spread * spread / 2);
   std::exponential_distribution<double> busy(1 / (idle_mean_s * (100 / options.idle_nodes_percent - 1)));

@@ -40,6 +40,9 @@ struct Gap {
   bool planned = false;
 };
 
+/// Of the logarithm of a gap's length.
+[[nodiscard]] double spread_of(const ReplayOptions& options) noexcept;
+
 /// The gaps of all nodes by their begin: lengths lognormal through the median and, as well as one spread can,
 /// the quartiles; busy times between them exponential. The same seed gives the same gaps.
 [[nodiscard]] std::vector<Gap> make_gaps(const ReplayOptions& options);

@@ -6,6 +6,7 @@ import pathlib
 import subprocess
 import sys
 import tempfile
+import time
 
 WRONG = [
     ["--nonsense"], [], ["fly"],
@@ -22,7 +23,8 @@ WRONG = [
     ["lease", "--clients", "0"], ["lease", "--nodes", "-1"], ["lease", "--ms", "x"], ["lease", "--manager-pid", "1"],
     ["lease", "--manager", "http://127.0.0.1:1", "--state-dir", "x"],
     ["chaos", "--minutes", "0"], ["chaos", "--agents", "0"],
-    ["harvest"], ["harvest", "--simulate", "--pilots", "5/10"], ["harvest", "--simulate", "--nodes", "0"],
+    ["harvest", "--rounds", "0"], ["harvest", "--cores", "0"], ["harvest", "--replay", "-1"], ["harvest", "--busy", "0"],
+    ["harvest", "--simulate", "--replay", "1"], ["harvest", "--simulate", "--pilots", "5/10"], ["harvest", "--simulate", "--nodes", "0"],
     ["harvest", "--simulate", "--median", "1000"], ["harvest", "--simulate", "--json", "/nowhere/figures.json"],
     ["scale", "--nodes", "10001"], ["scale", "--ttl", "1"],
 ]
@@ -62,5 +64,44 @@ def lease(build: pathlib.Path) -> None:
             assert one["manager_cpu"] > 0 and one["bench_cpu"] > 0, one
 
 
+def of_json(build: pathlib.Path, *arguments) -> list:
+    """The rows that it has written; what it printed is printed."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = pathlib.Path(folder) / "figures.json"
+        done = run(build, *arguments, "--json", file)
+        print(done.stdout, done.stderr)
+        assert done.returncode == 0, done
+        return json.loads(file.read_text())["rows"]
+
+
+def agents() -> set:
+    return {each.parent.name for each in pathlib.Path("/proc").glob("[0-9]*/comm") if each.read_text() == "sublet-agent\n"}
+
+
+def harvest(build: pathlib.Path) -> None:
+    before = agents()
+    rows = {row["mode"]: row for row in of_json(build, "harvest", "--rounds", 2, "--grace-ms", 100)}
+    assert len(rows) == 6 and all(0 < row["median_ms"] <= row["max_ms"] for row in rows.values()), rows
+    # A call that never ends is given its grace; nobody waits for one where there is none.
+    assert rows["prolog, donated and busy"]["median_ms"] > 100, rows
+    assert rows["prolog, not donated"]["median_ms"] < rows["prolog, donated and busy"]["median_ms"], rows
+    [row] = of_json(build, "harvest", "--replay", 0.2, "--virtual-nodes", 2, "--quartile-low", 2, "--median", 3,
+                    "--quartile-high", 5, "--busy", 1)
+    assert row["gaps"] >= 2 and 0.3 < row["lent_share"] <= 1, row
+    # Whatever ends the program, the agents end: they are nobody's children.
+    killed = subprocess.Popen([build / "bin" / "sublet-bench", "harvest", "--replay", "1", "--busy", "0.1"])
+    wait_until(lambda: agents() - before, "an agent")
+    killed.kill()
+    killed.wait()
+    wait_until(lambda: not agents() - before, "the agents' end")
+
+
+def wait_until(holds, what: str) -> None:
+    end = time.monotonic() + 60
+    while not holds():
+        assert time.monotonic() < end, f"waited in vain for {what}"
+        time.sleep(0.02)
+
+
 if __name__ == "__main__":
-    {"refuses": refuses, "lease": lease}[sys.argv[2]](pathlib.Path(sys.argv[1]).resolve())
+    {"refuses": refuses, "lease": lease, "harvest": harvest}[sys.argv[2]](pathlib.Path(sys.argv[1]).resolve())
