@@ -12,6 +12,7 @@
 #include <csignal>
 #include <cstdlib>
 #include <cstring>
+#include <thread>
 
 #include "runtime/transport/gate/gate.hpp"
 #include "runtime/transport/verbs/handle.hpp"
@@ -357,6 +358,33 @@ TEST_CASE("verbs: what is no memory of a GPU is refused, with the way to go wher
     REQUIRE(registered.error().code() == Errc::unavailable);
     REQUIRE_THAT(registered.error().detail(), Catch::Contains("copy through a registered region"));
   }
+}
+
+TEST_CASE("verbs: a peer is heard by what it writes, behind which its heartbeats may wait") {
+  if (no_device()) return;
+  Side reader(backend, quick);
+  Side writer(backend);
+  const std::string address = reader.transport->listen(fresh_address(backend)).value();
+  std::optional<Result<Transport::Connected>> connected;
+  std::jthread connecting([&] { connected = writer.try_connect(address); });
+  const TimePoint deadline = SteadyClock::now() + patience;
+  while (!reader.connection && SteadyClock::now() < deadline) {
+    reader.transport->service(10ms);
+    for (const ConnectRequest& request : reader.transport->requests())
+      reader.connection = reader.transport->accept(request.id, wire::bytes_of(reader.own)).value();
+  }
+  connecting.join();
+  writer.connection = std::move(*connected).value().connection;
+  REQUIRE(reader.connection);
+  writer.remote = reader.own;
+  // From here on nobody serves the writer: no heartbeat goes out.
+  const TimePoint end = SteadyClock::now() + 2 * quick.peer_silent_max;
+  while (SteadyClock::now() < end) {
+    REQUIRE(writer.connection->write({}, writer.remote, 0, pack(Kind::echo, 0, 1), {}).ok());
+    REQUIRE(reader.wait().front().kind == Completion::Kind::arrival);
+    REQUIRE(reader.wait(quick.heartbeat_interval).empty());
+  }
+  REQUIRE(reader.wait_down(limits::peer_lost_max).error == Errc::peer_lost);
 }
 
 TEST_CASE("verbs: a cable that is pulled is told within the bound") {

@@ -174,7 +174,7 @@ std::uint64_t Endpoint::granted() const noexcept {
 }
 
 std::uint64_t Endpoint::peer_beat() const noexcept {
-  return load(control().in.beat);
+  return load(control().in.beat) + arrivals_seen_.load(std::memory_order_relaxed);
 }
 
 bool Endpoint::peer_said_bye() const noexcept {

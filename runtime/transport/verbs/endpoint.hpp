@@ -80,6 +80,9 @@ class Endpoint {
   /// What the peer has left; in order only when nothing can land any more or `kind` is set.
   [[nodiscard]] const Farewell& farewell() const noexcept { return control().in.farewell; }
   [[nodiscard]] bool peer_said_bye() const noexcept;
+  void count_arrivals(std::uint64_t total) noexcept {
+    arrivals_seen_.store(total, std::memory_order_relaxed);
+  }
   void count_announced(std::uint64_t total) noexcept { announced_.store(total, std::memory_order_relaxed); }
   /// Around each posting: a crash handler that interrupts it must not post.
   void set_posting(bool posting) noexcept {
@@ -97,7 +100,8 @@ class Endpoint {
   void set_down(Errc cause) noexcept;
   /// Posts a heartbeat.
   void beat() noexcept;
-  /// The peer's heartbeat as it stands.
+  /// Changes while the peer is heard: its heartbeats, and what arrives of it, behind much of which a
+  /// heartbeat may have to wait.
   [[nodiscard]] std::uint64_t peer_beat() const noexcept;
   [[nodiscard]] bool is_shut() const noexcept { return shut_.load(std::memory_order_acquire); }
   [[nodiscard]] std::uint32_t queue_pair_number() const noexcept { return number_; }
@@ -143,6 +147,7 @@ class Endpoint {
   std::atomic<bool> broken_{false};
   std::atomic<bool> said_last_words_{false};
   std::atomic<std::uint64_t> announced_{0};
+  std::atomic<std::uint64_t> arrivals_seen_{0};
   std::atomic<std::uint64_t> completed_{0};
   std::atomic<std::uint32_t> beats_completed_{0};
   std::atomic_flag reaping_;

@@ -190,6 +190,7 @@ std::size_t VerbsConnection::take(std::span<const ibv_wc> completions, std::span
         .kind = Completion::Kind::arrival, .word = ntohl(completion.imm_data), .length = completion.byte_len};
   }
   arrivals_ += count;
+  endpoint_->count_arrivals(arrivals_);
   taken_ += static_cast<std::uint32_t>(count);
   return count;
 }
