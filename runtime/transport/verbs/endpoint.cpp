@@ -204,7 +204,7 @@ bool Endpoint::tell_granted(std::uint64_t arrivals, std::uint64_t number) noexce
   std::uint64_t& own = control().out.granted;
   std::atomic_ref(own).store(arrivals, std::memory_order_release);
   set_posting(true);
-  const bool posted = post_control(&own, sizeof(own), {number}, 0);
+  const bool posted = post_control(&own, sizeof(own), {number}, IBV_SEND_SIGNALED);
   set_posting(false);
   return posted;
 }

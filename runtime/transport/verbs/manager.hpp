@@ -55,6 +55,7 @@ class Manager {
   [[nodiscard]] Result<gate::Address> listen(const gate::Address& address);
   /// The listener's device; nullptr without a listener or when it listens on every address.
   [[nodiscard]] const char* listening_device() const noexcept;
+  void stop_listening() noexcept { listener_.reset(); }
 
   [[nodiscard]] std::vector<ConnectRequest> requests();
   /// A visitor that still waits; nullptr otherwise.

@@ -13,6 +13,8 @@ constexpr std::uint32_t receives_batch = 64;  ///< Posted again at once, while n
 /// What a peer announced before its end may still be on its way.
 constexpr std::chrono::milliseconds end_wait_max{250};
 constexpr std::chrono::milliseconds close_flush_max{250};  ///< Without progress.
+/// A close that waits sees progress at least so often.
+constexpr std::uint64_t unasked_bytes_max = std::uint64_t{1} << 20;
 /// Writes of our own beside the window: grants and a bye.
 constexpr std::uint32_t beside_window = 4;
 /// The connector's own first write, which has a number but takes no room from the caller's.
@@ -76,7 +78,8 @@ Status VerbsConnection::post(std::span<const std::span<const std::byte>> pieces,
   if (!endpoint_->find_remote(remote.key, request_.wr.rdma.rkey)) request_.wr.rdma.rkey = 0;
   if (!has_room(options, request_.opcode == IBV_WR_RDMA_WRITE_WITH_IMM)) return Errc::queue_full;
   const std::uint64_t number = posted_ + 1;
-  const bool ask = options.signal || number - asked_ >= window_ / 4;
+  const bool ask =
+      options.signal || number - asked_ >= window_ / 4 || unasked_bytes_ + total >= unasked_bytes_max;
   request_.wr_id = WorkId{number}.pack();
   request_.send_flags =
       (ask ? unsigned{IBV_SEND_SIGNALED} : 0U) | (total <= inline_bytes_ ? unsigned{IBV_SEND_INLINE} : 0U);
@@ -90,6 +93,7 @@ Status VerbsConnection::post(std::span<const std::span<const std::byte>> pieces,
     return Errc::peer_lost;
   }
   posted_ = number;
+  unasked_bytes_ = ask ? 0 : unasked_bytes_ + total;
   if (ask) asked_ = number;
   if (options.signal) signalled_[signalled_tail_++ % signalled_max] = {number, options.context};
   return {};
@@ -204,7 +208,7 @@ void VerbsConnection::replenish() noexcept {
   if (receives_posted_ - receives_told_ < receives_ / 4) return;
   if (posted_ - endpoint_->completed() >= window_ + beside_window - 1) return;  // At the next poll.
   if (!endpoint_->tell_granted(receives_posted_, posted_ + 1)) return;
-  ++posted_;
+  asked_ = ++posted_;  // Who only listens has no other write whose completion would make room.
   receives_told_ = receives_posted_;
 }
 

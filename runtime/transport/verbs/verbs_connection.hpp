@@ -66,8 +66,9 @@ class VerbsConnection final : public Connection {
   std::uint32_t window_ = 0;
   std::uint64_t write_bytes_max_ = 0;
   std::uint64_t posted_ = 0;
-  std::uint64_t asked_ = 0;    ///< Writes up to here were posted with a completion behind them.
-  std::uint64_t granted_ = 0;  ///< Arrivals that the peer has receives for, in all.
+  std::uint64_t asked_ = 0;          ///< Writes up to here were posted with a completion behind them.
+  std::uint64_t unasked_bytes_ = 0;  ///< Of the writes since.
+  std::uint64_t granted_ = 0;        ///< Arrivals that the peer has receives for, in all.
   std::uint64_t announced_ = 0;
   std::uint32_t taken_ = 0;  ///< Receives used and not posted again.
   std::uint32_t receives_ = 0;

@@ -143,7 +143,10 @@ Result<RemoteRegion> VerbsTransport::add(const Memory& memory, std::uint64_t add
   // With several devices the first connection, or listen(), tells which are used: locking memory is dear.
   for (const std::shared_ptr<Device>& device : devices_) {
     if (devices_.size() > 1 && device->registered().empty()) continue;
-    if (Status added = add(*device, entry); !added) return added.error();
+    if (Status added = add(*device, entry); !added) {
+      for (const std::shared_ptr<Device>& each : devices_) each->remove(entry.key);
+      return added.error();
+    }
   }
   regions_.push_back(entry);
   return RemoteRegion{address, entry.key, bytes};
@@ -179,7 +182,10 @@ Result<std::string> VerbsTransport::listen(const std::string& address) {
   Result<gate::Address> bound = manager_.listen(*parsed);
   if (!bound) return bound.error();
   if (const char* device = manager_.listening_device()) {
-    if (Result<std::shared_ptr<Device>> prepared = prepare(device); !prepared) return prepared.error();
+    if (Result<std::shared_ptr<Device>> prepared = prepare(device); !prepared) {
+      manager_.stop_listening();
+      return prepared.error();
+    }
   }
   return gate::to_text(*bound);
 }
