@@ -25,6 +25,8 @@ constexpr auto ready_max = 60s;
 constexpr auto poll_interval = 1ms;
 constexpr auto ask_max = 10s;
 constexpr unsigned memory_mib = 4000;
+constexpr unsigned ms_a_second = 1000;
+constexpr unsigned handback_beyond_grace_s = 5;
 constexpr const char* guard_script = R"(
 trap '' INT TERM HUP
 read -r _
@@ -92,7 +94,7 @@ HookedSite::HookedSite(unsigned nodes, unsigned cores, unsigned grace_ms)
 void HookedSite::install(unsigned cores, unsigned grace_ms) const {
   const std::string base = directory_.path();
   std::vector<std::string> words{hooks_directory() / "install", "--dir", base + "/hooks"};
-  const std::array<std::pair<std::string, std::string>, 10> knobs{{
+  const std::array<std::pair<std::string, std::string>, 11> knobs{{
       {"MANAGER", manager_.url()},
       {"AGENT", program_directory() / "sublet-agent"},
       {"AGENT_USER", ""},
@@ -100,6 +102,7 @@ void HookedSite::install(unsigned cores, unsigned grace_ms) const {
       {"CORE_LIST", core_list(cores)},
       {"MEMORY_MIB", std::to_string(memory_mib)},
       {"GRACE_MS", std::to_string(grace_ms)},
+      {"HANDBACK_S", std::to_string(grace_ms / ms_a_second + handback_beyond_grace_s)},
       {"RUN_DIR", base + "/run"},
       {"STATE_DIR", base + "/agents"},
       {"LOG_DIR", base + "/log"},

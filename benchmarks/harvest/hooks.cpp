@@ -1,15 +1,19 @@
 #include "benchmarks/harvest/hooks.hpp"
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <cmath>
+#include <condition_variable>
 #include <cstring>
 #include <exception>
 #include <mutex>
 #include <random>
 #include <stdexcept>
+#include <stop_token>
 #include <sublet/client.hpp>
 #include <thread>
+#include <utility>
 
 #include "benchmarks/frame/side.hpp"
 #include "benchmarks/harvest/hooked_site.hpp"
@@ -21,8 +25,10 @@ using namespace std::chrono_literals;
 using Hook = HookedSite::Hook;
 
 constexpr auto wait_max = 30s;
-constexpr std::uint32_t spin_ms = 60'000;
+constexpr std::uint32_t beyond_grace_ms = 30'000;
+constexpr double longest_s = 1e8;  // A clock counts as far.
 constexpr auto look_interval = 10ms;
+constexpr unsigned warm_max = 16;  // So many idle workers an agent keeps at most, on a larger node, too.
 
 double milliseconds(std::chrono::nanoseconds time) {
   return std::chrono::duration<double, std::milli>(time).count();
@@ -45,7 +51,8 @@ Lease lease_of(Site& site, const std::string& function) {
 /// One round of all cases on one node, which is taken back at the end.
 class Round {
  public:
-  Round(HookedSite& hooked, Site& site, HookTimes& times) : hooked_(hooked), site_(site), times_(times) {}
+  Round(HookedSite& hooked, Site& site, unsigned grace_ms, HookTimes& times)
+      : hooked_(hooked), site_(site), spin_ms_(grace_ms + beyond_grace_ms), times_(times) {}
 
   void run() {
     times_.nothing_ms.push_back(milliseconds(hooked_.run_nothing()));
@@ -66,11 +73,11 @@ class Round {
   }
   void busy() {
     Lease lease = lease_of(site_, "spin@1");
-    Buffer input = lease.allocate(sizeof spin_ms).value();
-    std::memcpy(input.data(), &spin_ms, sizeof spin_ms);
-    Buffer output = lease.allocate(sizeof spin_ms).value();
+    Buffer input = lease.allocate(sizeof spin_ms_).value();
+    std::memcpy(input.data(), &spin_ms_, sizeof spin_ms_);
+    Buffer output = lease.allocate(sizeof spin_ms_).value();
     const Future running =
-        lease.submit(input, output, {.deadline = 2 * std::chrono::milliseconds(spin_ms)}).value();
+        lease.submit(input, output, {.deadline = 2 * std::chrono::milliseconds(spin_ms_)}).value();
     hooked_.wait_for(node_, 0, 1);
     times_.prolog_busy_ms.push_back(take_back());
     (void)lease.release();
@@ -79,15 +86,16 @@ class Round {
     const auto begun = Clock::now();
     times_.epilog_ms.push_back(milliseconds(hooked_.run(Hook::epilog, node_)));
     Lease lease = lease_of(site_, "echo@1");
-    const Buffer input = lease.allocate(sizeof spin_ms).value();
-    Buffer output = lease.allocate(sizeof spin_ms).value();
-    (void)lease.invoke(input, sizeof spin_ms, output).value();
+    const Buffer input = lease.allocate(sizeof spin_ms_).value();
+    Buffer output = lease.allocate(sizeof spin_ms_).value();
+    (void)lease.invoke(input, sizeof spin_ms_, output).value();
     times_.first_call_ms.push_back(milliseconds(Clock::now() - begun));
     lease.release().value();
   }
 
   HookedSite& hooked_;
   Site& site_;
+  std::uint32_t spin_ms_;
   HookTimes& times_;
   std::string node_ = hooked_.nodes().front();
 };
@@ -99,52 +107,51 @@ class Jobs {
       : hooked_(hooked),
         node_(hooked.nodes()[number]),
         end_(end),
-        random_(options.gaps.seed * 1'000'003 + number) {
-    const double spread = spread_of(options.gaps);
-    idle_ = std::lognormal_distribution<double>(std::log(options.gaps.median_s), spread);
-    busy_ = std::exponential_distribution<double>(1 / options.busy_s);
-    thread_ = std::thread([this] { play(); });
-  }
-  Jobs(const Jobs&) = delete;
-  Jobs& operator=(const Jobs&) = delete;
-  ~Jobs() {
-    if (thread_.joinable()) thread_.join();
-  }
+        random_(options.gaps.seed * 1'000'003 + number),
+        idle_(std::log(options.gaps.median_s), spread_of(options.gaps)),
+        busy_(1 / options.busy_s),
+        thread_([this](const std::stop_token& stop) { play(stop); }) {}
 
   /// The node holds no job now. Any thread.
-  [[nodiscard]] bool idle() const noexcept { return is_idle_.load(); }
+  [[nodiscard]] bool idle() const noexcept { return is_idle_; }
+  [[nodiscard]] bool over() const noexcept { return is_over_; }
   [[nodiscard]] const std::string& node() const noexcept { return node_; }
-  // After finish().
+  /// Its end comes after the next prolog.
+  void stop_soon() noexcept { thread_.request_stop(); }
+  /// Waits for the end. Throws what a hook has thrown.
   void finish() {
-    thread_.join();
+    if (thread_.joinable()) thread_.join();
     if (failed_) std::rethrow_exception(failed_);
   }
+  // After finish().
   [[nodiscard]] std::uint64_t gaps() const noexcept { return gaps_; }
   [[nodiscard]] const std::vector<double>& prolog_ms() const noexcept { return prolog_ms_; }
 
  private:
-  void play() noexcept {
+  void play(const std::stop_token& stop) noexcept {
     try {
-      while (pass(busy_(random_))) {
+      while (pass(stop, busy_(random_))) {
         ++gaps_;
         is_idle_ = true;
         (void)hooked_.run(Hook::epilog, node_);
-        const bool goes_on = pass(idle_(random_));
+        const bool goes_on = pass(stop, idle_(random_));
         is_idle_ = false;
         prolog_ms_.push_back(milliseconds(hooked_.run(Hook::prolog, node_)));
-        if (!goes_on) return;
+        if (!goes_on) break;
       }
     } catch (...) {
       failed_ = std::current_exception();
       is_idle_ = false;
     }
+    is_over_ = true;
   }
   /// False when the replay's end has come first.
-  [[nodiscard]] bool pass(double time_s) const {
-    const auto until =
-        Clock::now() + std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(time_s));
-    std::this_thread::sleep_until(std::min(until, end_));
-    return until < end_;
+  [[nodiscard]] bool pass(const std::stop_token& stop, double time_s) {
+    const std::chrono::duration<double> time(std::min(time_s, longest_s));
+    const auto until = Clock::now() + std::chrono::duration_cast<Clock::duration>(time);
+    std::unique_lock lock(mutex_);
+    stopped_.wait_until(lock, stop, std::min(until, end_), [] { return false; });
+    return until < end_ && !stop.stop_requested();
   }
 
   const HookedSite& hooked_;
@@ -154,11 +161,41 @@ class Jobs {
   std::lognormal_distribution<double> idle_;
   std::exponential_distribution<double> busy_;
   std::atomic<bool> is_idle_{false};
+  std::atomic<bool> is_over_{false};
   std::uint64_t gaps_ = 0;
   std::vector<double> prolog_ms_;
   std::exception_ptr failed_;
-  std::thread thread_;
+  std::mutex mutex_;
+  std::condition_variable_any stopped_;
+  std::jthread thread_;  ///< Last: it uses all that stands above.
 };
+
+/// All nodes' jobs: whatever ends this, they are told at once, and then waited for.
+struct Cluster {
+  Cluster() = default;
+  Cluster(const Cluster&) = delete;
+  Cluster& operator=(const Cluster&) = delete;
+  ~Cluster() {
+    for (const auto& jobs : nodes) jobs->stop_soon();
+  }
+  std::vector<std::unique_ptr<Jobs>> nodes;
+};
+
+/// Adds what one look has seen, for the time since the one before. Throws when a node's jobs have failed.
+void look(HookedSite& hooked, const Cluster& cluster, unsigned cores, Clock::time_point& before,
+          Surface& surface) {
+  auto workers = hooked.workers();
+  const auto now = Clock::now();
+  const double passed_s = seconds(now - std::exchange(before, now));
+  for (const auto& jobs : cluster.nodes) {
+    if (jobs->over()) jobs->finish();
+    if (!jobs->idle()) continue;
+    const auto [ready, leased] = workers[jobs->node()];
+    surface.idle_s += passed_s;
+    surface.lent_s +=
+        passed_s * std::min(1.0, static_cast<double>(ready + leased) / std::min(cores, warm_max));
+  }
+}
 
 }  // namespace
 
@@ -170,7 +207,7 @@ HookTimes measure_hooks(unsigned rounds, unsigned cores, unsigned grace_ms) {
   HookTimes times;
   try {
     for (unsigned round = 0; round <= rounds; ++round)
-      Round(hooked, site, round == 0 ? warm_up : times).run();
+      Round(hooked, site, grace_ms, round == 0 ? warm_up : times).run();
   } catch (const std::exception& error) {
     throw std::runtime_error(error.what() + std::string("\n") + hooked.logs());
   }
@@ -179,34 +216,29 @@ HookTimes measure_hooks(unsigned rounds, unsigned cores, unsigned grace_ms) {
 
 LiveSurface replay_live(const LiveOptions& options) {
   HookedSite hooked(options.nodes, options.cores, options.grace_ms);
-  const auto begun = Clock::now();
-  const auto end = begun + std::chrono::duration_cast<Clock::duration>(
-                               std::chrono::duration<double>(60 * options.minutes));
-  std::vector<std::unique_ptr<Jobs>> all;
-  for (std::size_t number = 0; number < hooked.nodes().size(); ++number)
-    all.push_back(std::make_unique<Jobs>(hooked, options, number, end));
-  LiveSurface found;
-  std::uint64_t looks = 0;
-  // What was seen at a look counts for the time since the one before.
-  for (auto before = Clock::now(); before < end; ++looks) {
-    std::this_thread::sleep_for(look_interval);
-    auto workers = hooked.workers();
-    const auto now = Clock::now();
-    for (const auto& jobs : all) {
-      if (!jobs->idle()) continue;
-      const auto [ready, leased] = workers[jobs->node()];
-      found.surface.idle_s += seconds(now - before);
-      if (ready + leased > 0) found.surface.lent_s += seconds(now - before);
+  try {
+    const auto begun = Clock::now();
+    const std::chrono::duration<double> time(60 * options.minutes);
+    const auto end = begun + std::chrono::duration_cast<Clock::duration>(time);
+    Cluster cluster;
+    for (std::size_t number = 0; number < hooked.nodes().size(); ++number)
+      cluster.nodes.push_back(std::make_unique<Jobs>(hooked, options, number, end));
+    LiveSurface found;
+    std::uint64_t looks = 0;
+    for (auto before = Clock::now(); before < end; ++looks) {
+      std::this_thread::sleep_for(look_interval);
+      look(hooked, cluster, options.cores, before, found.surface);
     }
-    before = now;
+    found.looks_per_second = static_cast<double>(looks) / seconds(Clock::now() - begun);
+    for (const auto& jobs : cluster.nodes) {
+      jobs->finish();
+      found.surface.gaps += jobs->gaps();
+      found.prolog_ms.insert(found.prolog_ms.end(), jobs->prolog_ms().begin(), jobs->prolog_ms().end());
+    }
+    return found;
+  } catch (const std::exception& error) {
+    throw std::runtime_error(error.what() + std::string("\n") + hooked.logs());
   }
-  found.looks_per_second = static_cast<double>(looks) / seconds(Clock::now() - begun);
-  for (const auto& jobs : all) {
-    jobs->finish();
-    found.surface.gaps += jobs->gaps();
-    found.prolog_ms.insert(found.prolog_ms.end(), jobs->prolog_ms().begin(), jobs->prolog_ms().end());
-  }
-  return found;
 }
 
 }  // namespace sublet::bench::harvest

@@ -36,8 +36,9 @@ struct LiveSurface {
   std::vector<double> prolog_ms;
 };
 
-/// Jobs come and go on all nodes at once; the manager is asked all the time which have a worker ready or
-/// leased. A gap that has not ended when time is up counts until then. Throws std::exception.
+/// Jobs come and go on all nodes at once; the manager is asked all the time how many cores of each have a
+/// worker that is ready or leased. A gap that has not ended when time is up counts until then. Throws
+/// std::exception.
 [[nodiscard]] LiveSurface replay_live(const LiveOptions& options);
 
 }  // namespace sublet::bench::harvest

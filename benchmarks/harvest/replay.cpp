@@ -69,7 +69,7 @@ std::vector<Gap> make_gaps(const ReplayOptions& options) {
   std::vector<Gap> gaps;
   for (unsigned node = 0; node < options.nodes; ++node) {
     for (double now_s = busy(random); now_s < end_s;) {
-      const double until_s = now_s + idle(random);
+      const double until_s = std::min(now_s + idle(random), end_s);
       gaps.push_back({now_s, until_s, planned(random)});
       now_s = until_s + busy(random);
     }

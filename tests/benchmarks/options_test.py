@@ -75,7 +75,14 @@ def of_json(build: pathlib.Path, *arguments) -> list:
 
 
 def agents() -> set:
-    return {each.parent.name for each in pathlib.Path("/proc").glob("[0-9]*/comm") if each.read_text() == "sublet-agent\n"}
+    found = set()
+    for each in pathlib.Path("/proc").iterdir():
+        try:
+            if each.name.isdigit() and (each / "comm").read_text() == "sublet-agent\n":
+                found.add(each.name)
+        except OSError:
+            pass  # It has ended meanwhile.
+    return found
 
 
 def harvest(build: pathlib.Path) -> None:
@@ -90,9 +97,11 @@ def harvest(build: pathlib.Path) -> None:
     assert row["gaps"] >= 2 and 0.3 < row["lent_share"] <= 1, row
     # Whatever ends the program, the agents end: they are nobody's children.
     killed = subprocess.Popen([build / "bin" / "sublet-bench", "harvest", "--replay", "1", "--busy", "0.1"])
-    wait_until(lambda: agents() - before, "an agent")
-    killed.kill()
-    killed.wait()
+    try:
+        wait_until(lambda: agents() - before, "an agent")
+    finally:
+        killed.kill()
+        killed.wait()
     wait_until(lambda: not agents() - before, "the agents' end")
 
 
