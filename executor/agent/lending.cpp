@@ -116,6 +116,7 @@ void Agent::tell_when_lent() {
   if (awaits_ < 0) return;
   std::erase_if(leaving_lent_, [this](std::uint32_t id) { return !workers_.contains(id); });
   if (!leaving_lent_.empty()) return;
+  bind_idle();  // What those that have gone have left behind is this process's now.
   const local::Lent answer{.memory_bytes = memory_lent_, .cores = set_of(cores_.lent())};
   [[maybe_unused]] const Status told = local::send(std::exchange(awaits_, -1), answer);
 }
