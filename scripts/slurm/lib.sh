@@ -10,9 +10,10 @@ MANAGER='' AGENT=/usr/bin/sublet-agent AGENT_CONFIG='' AGENT_USER=sublet
 CORES='' CORE_LIST='' MEMORY_MIB=''
 PARTIAL=ids SCONTROL=/usr/bin/scontrol SCONTROL_S=1 SKIP_PARTITIONS=pilot
 GRACE_MS=2000 HANDBACK_S=5 KILL_S=3 GOODBYE_MS=100 LOCK_S=10 STALE_MIN=5
-RUN_DIR=/run/sublet STATE_DIR=/var/lib/sublet-agent LOG_DIR=/var/log/sublet
+RUN_DIR=/run/sublet STATE_DIR=/var/lib/sublet-slurm LOG_DIR=/var/log/sublet
 # shellcheck source=/dev/null
 [[ -r $HERE/conf ]] && . "$HERE/conf"
+[[ -z ${SLURM_CONF:-} ]] || export SLURM_CONF
 
 NODE=${SLURMD_NODENAME:-${HOSTNAME%%.*}}
 JOB=${SLURM_JOB_ID:-}
@@ -36,10 +37,14 @@ prepare() {
   umask 022
   mkdir -p "$MARKS" "$LOG_DIR" "$STATE_DIR" || return 1
   if [[ ! -d $STATE ]]; then
-    mkdir -m 700 "$STATE" && { [[ -z $AGENT_USER ]] || chown "$AGENT_USER" "$STATE"; } || return 1
+    mkdir -m 700 "$STATE" || return 1
+    [[ -z $AGENT_USER ]] || chown -h "$AGENT_USER" "$STATE" || { rmdir "$STATE"; return 1; }
   fi
-  local online=/sys/devices/system/cpu/online last
-  if [[ -z $CORES ]]; then read -r last <$online; CORES=$((${last##*[-,]} + 1)); fi
+  local last
+  if [[ -z $CORES ]]; then
+    read -r last </sys/devices/system/cpu/online
+    CORES=$(($(expand "$last" | wc -l)))
+  fi
   if [[ -z $MEMORY_MIB ]]; then
     read -r _ last _ </proc/meminfo
     MEMORY_MIB=$((last * 3 / 4096))
@@ -57,11 +62,12 @@ lock_node() {
 
 # ---- which cores and how much memory no job holds ----
 
-# expand LIST: 0-2,5 as 0 1 2 5.
+# expand LIST: 0-2,5 as 0 1 2 5. A list may come from a job's name, which is its user's to choose: it has an end.
 expand() {
-  local part i
+  local part i last
   for part in ${1//,/ }; do
-    for ((i = ${part%-*}; i <= ${part#*-}; i++)); do echo "$i"; done
+    last=${part#*-}
+    for ((i = ${part%-*}; i <= last && i < 4096; i++)); do echo "$i"; done
   done
 }
 
@@ -95,11 +101,23 @@ share_of_job() {
     nodes=${BASH_REMATCH[1]} ids=${BASH_REMATCH[2]} memory=${BASH_REMATCH[3]} said=${BASH_REMATCH[4]}
     if in_hostlist "$NODE" "$nodes"; then
       ((memory > 0)) || break  # Slurm does not count memory: it may take all.
+      (($(expand "$ids" | wc -l) >= ${count:-CORES})) || break  # Not what Slurm has told the hook.
       echo "$ids $memory"
       return
     fi
   done
   echo all
+}
+
+# job_is_over JOB: whether Slurm says that it has ended or that it knows of none such; false when Slurm says nothing.
+job_is_over() {
+  local said
+  said=$(timeout "$SCONTROL_S" "$SCONTROL" show job -o "$1" 2>&1)
+  if [[ $said =~ [[:space:]]JobState=([A-Z_]+) ]]; then
+    [[ ${BASH_REMATCH[1]} =~ ^(COMPLETED|CANCELLED|FAILED|TIMEOUT|NODE_FAIL|PREEMPTED|BOOT_FAIL|DEADLINE|OUT_OF_MEMORY|REVOKED)$ ]]
+  else
+    [[ $said == *'Invalid job id'* ]]
+  fi
 }
 
 # Sets idle_cores (a list) and idle_mib to what no mark holds; idle_cores is empty when that is nothing.
@@ -128,23 +146,41 @@ count_idle() {
   done
 }
 
-# ---- the agent: it holds STATE/lock for as long as it lives, its pid is written there ----
+# ---- the agent: RUN/started says its pid and when it began, as /proc does ----
+# Nothing is read in STATE, which is the agent's user's: functions run as that user and could name any process there.
 
-agent_runs() { [[ -e $STATE/lock ]] && ! flock -n "$STATE/lock" true; }
+# began_at PID: sets began to when the process was started, in ticks; empty when it has ended.
+began_at() {
+  local line fields
+  began=''
+  { read -r line <"/proc/$1/stat"; } 2>/dev/null || return
+  read -r -a fields <<<"${line##*) }"
+  [[ ${fields[0]} == [ZX] ]] || began=${fields[19]}
+}
 
 # Sets agent to the pid of the agent that runs; empty when there is none.
 find_agent() {
+  local said began
   agent=''
-  agent_runs && read -r agent <"$STATE/lock"
-  [[ $agent =~ ^[1-9][0-9]*$ ]] || agent=''
+  { read -r agent said <"$RUN/started"; } 2>/dev/null
+  [[ -n $agent ]] || return
+  began_at "$agent"
+  [[ -n $began && $began == "$said" ]] || agent=''
 }
+agent_runs() { local agent; find_agent; [[ -n $agent ]]; }
 
-# agent_gone_within SECONDS: waits for its end, which gives the lock free.
-agent_gone_within() { flock -w "$1" "$STATE/lock" true; }
+# agent_gone_within SECONDS: waits for its end.
+agent_gone_within() {
+  local end=$((${EPOCHREALTIME/./} + $1 * 1000000))
+  while agent_runs; do
+    ((${EPOCHREALTIME/./} < end)) || return 1
+    nap
+  done
+}
 
 # Calls start it with the node's lock held, and what it shall lend as idle_cores and idle_mib.
 start_agent() {
-  local agent pid end options=(--name "$NODE" --state-dir "$STATE" --cores "$CORES" --memory "$MEMORY_MIB"
+  local pid end began options=(--name "$NODE" --state-dir "$STATE" --cores "$CORES" --memory "$MEMORY_MIB"
     --lend-cores "$idle_cores" --lend-memory "$idle_mib" --drain-ms "$GRACE_MS" --goodbye-ms "$GOODBYE_MS")
   [[ -n $MANAGER ]] && options+=(--manager "$MANAGER")
   [[ -n $AGENT_CONFIG ]] && options+=(--config "$AGENT_CONFIG")
@@ -152,6 +188,7 @@ start_agent() {
   local as=()
   [[ -n $AGENT_USER ]] && as=(setpriv --reuid "$AGENT_USER" --regid "$AGENT_USER" --init-groups --no-new-privs)
   : >"$RUN/started"
+  rm -f "$STATE/orders.sock"
   ulimit -l unlimited 2>/dev/null
   # setsid has returned before anything is forked: slurmd, which kills this hook's group, cannot come in between.
   # shellcheck disable=SC2016
@@ -159,23 +196,33 @@ start_agent() {
     '"$@" 3>&- & echo $! >&3' start "$AGENT" "${options[@]}" \
     3>&1 >>"$LOG_DIR/agent.log" 2>&1 </dev/null {node_lock}>&- {nap}>&-)
   end=$((${EPOCHREALTIME/./} + 800000))
-  while ((${EPOCHREALTIME/./} < end)) && kill -0 "$pid" 2>/dev/null; do
-    # From then on the next prolog finds it. To try the lock, even for a moment, could keep it from the agent.
-    agent=''
-    { read -r agent <"$STATE/lock"; } 2>/dev/null
-    if [[ $agent == "$pid" ]]; then
+  began_at "$pid"
+  echo "$pid $began" >"$RUN/started"
+  while ((${EPOCHREALTIME/./} < end)) && agent_runs; do
+    if [[ -S $STATE/orders.sock ]]; then  # From then on it takes orders.
       note "agent $pid lends cores $idle_cores and $idle_mib MiB"
       return 0
     fi
     nap
   done
-  kill -KILL "$pid" 2>/dev/null
   note "the agent did not start: see $LOG_DIR/agent.log"
+  kill_family
   return 1
 }
 
-# Live processes that the agent has started: its descendants, which it adopts, and what carries the marker.
+# is_of_agent_user PID: a job may have the marker in its environment, too.
+is_of_agent_user() {
+  local key uid rest
+  while read -r key uid rest; do
+    if [[ $key == Uid: ]]; then [[ $uid == "$agent_uid" ]]; return; fi
+  done <"/proc/$1/status"
+  return 1
+} 2>/dev/null
+
+# Live processes that the agent has started: what carries the marker, the agent, and their descendants: it adopts them.
 family() {
+  local agent_uid=$EUID
+  [[ -z $AGENT_USER ]] || agent_uid=$(id -u -- "$AGENT_USER")
   local -A parent=()
   local file line pid name_end fields agent found=1
   find_agent
@@ -187,16 +234,16 @@ family() {
   done
   local -A kin=()
   [[ -n $agent ]] && kin[$agent]=1
+  while read -r file; do
+    pid=${file#/proc/} pid=${pid%/environ}
+    is_of_agent_user "$pid" && kin[$pid]=1
+  done < <(grep -lzsxF "$MARKER" /proc/[0-9]*/environ)
   while ((found)); do
     found=0
     for pid in "${!parent[@]}"; do
       [[ -z ${kin[$pid]:-} && -n ${kin[${parent[$pid]}]:-} ]] && kin[$pid]=1 found=1
     done
   done
-  while read -r file; do
-    pid=${file#/proc/}
-    kin[${pid%/environ}]=1
-  done < <(grep -lzsxF "$MARKER" /proc/[0-9]*/environ)
   echo "${!kin[@]}"
 }
 
@@ -240,7 +287,11 @@ lend_idle() {
 # Starts the agent, or lets it lend more, when something is idle.
 donate() {
   count_idle
-  if [[ -z $idle_cores ]]; then note "nothing is idle"; return; fi
+  if [[ -z $idle_cores ]]; then
+    note "nothing is idle"
+    if [[ -e $RUN/no-donation ]]; then end_agent; fi
+    return
+  fi
   if agent_runs; then
     lend_idle 400 && { note "lends cores $idle_cores and $idle_mib MiB"; return; }
     note "the agent does not answer: killing it"

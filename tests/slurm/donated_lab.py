@@ -39,7 +39,7 @@ class DonatedLab:
         self.use_agent(os.path.join(BIN, "sublet-agent"))
         knobs = {"MANAGER": self.site.url, "AGENT": f"{where}/agent", "AGENT_USER": "", "CORES": CPUS,
                  "CORE_LIST": ",".join(map(str, CORE_LIST)), "MEMORY_MIB": 4000, "RUN_DIR": f"{where}/run",
-                 "STATE_DIR": f"{where}/agents", "LOG_DIR": f"{where}/log", "GRACE_MS": 500, "STALE_MIN": 1} | knobs
+                 "SLURM_CONF": f"{where}/slurm.conf", "STATE_DIR": f"{where}/agents", "LOG_DIR": f"{where}/log", "GRACE_MS": 500, "STALE_MIN": 1} | knobs
         self.install_hooks(*(f"--set={key}={value}" for key, value in knobs.items()))
 
     def install_hooks(self, *options):

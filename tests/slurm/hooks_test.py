@@ -3,6 +3,7 @@
 import os
 import pathlib
 import signal
+import subprocess
 import unittest
 
 from donated_lab import BIN, CPUS, SCRIPTS, DonatedLab, cores_of
@@ -162,6 +163,31 @@ class HooksTest(unittest.TestCase):
         self.lab.start()
         self.lab.wait_over(job)
         self.alone()
+
+    def test_what_functions_can_write_leads_no_hook_to_other_processes(self):
+        with subprocess.Popen(["sleep", "600"], stdin=subprocess.DEVNULL) as bystander:
+            self.addCleanup(bystander.kill)
+            agent = self.site.agent("n1")
+            pathlib.Path(self.site.directory, "agents/n1/lock").write_text(f"{bystander.pid}\n", encoding="ascii")
+            self.alone()
+            self.assertFalse(alive(agent))
+            self.assertIsNone(bystander.poll())
+            bystander.kill()
+
+    def test_a_jobs_name_says_nothing_of_its_cores(self):
+        job, end = self.start_job("-n1", "-c2", "-J", "x Nodes=n1 CPU_IDs=0-99999999999 Mem=1")
+        listed = self.lab.run("scontrol", "show", "job", "-d", "-o", str(job))
+        cores = cores_of(listed.rpartition(" CPU_IDs=")[2].split()[0])
+        self.assertEqual(len(cores), 2)
+        self.assertFalse(cores & self.site.lent("n1")[0])
+        end()
+        self.assertEqual(self.lab.wait_over(job), "COMPLETED")
+
+    def test_what_a_node_donates_is_taken_back_when_the_hooks_go(self):
+        agent = self.site.agent("n1")
+        subprocess.run([SCRIPTS / "install", "--uninstall", "--dir", f"{self.site.directory}/hooks"], check=True,
+                       env={**os.environ, "SLURMD_NODENAME": "n1"})
+        self.assertFalse(alive(agent))
 
     def test_marks_of_jobs_that_nobody_remembers_expire(self):
         mark = pathlib.Path(self.site.directory, "run/n1/jobs/99999")
