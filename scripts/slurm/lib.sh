@@ -112,7 +112,7 @@ share_of_job() {
 # job_is_over JOB: whether Slurm says that it has ended or that it knows of none such; false when Slurm says nothing.
 job_is_over() {
   local said
-  said=$(timeout "$SCONTROL_S" "$SCONTROL" show job -o "$1" 2>&1)
+  said=$(timeout "$SCONTROL_S" "$SCONTROL" show job -o "$1" 2>&1 </dev/null)
   if [[ $said =~ [[:space:]]JobState=([A-Z_]+) ]]; then
     [[ ${BASH_REMATCH[1]} =~ ^(COMPLETED|CANCELLED|FAILED|TIMEOUT|NODE_FAIL|PREEMPTED|BOOT_FAIL|DEADLINE|OUT_OF_MEMORY|REVOKED)$ ]]
   else
