@@ -104,8 +104,8 @@ TEST_CASE("a worker that is called seldom stops polling in between, and polls ag
   constexpr std::uint64_t hot_ns = 100'000;  // RawClient's.
   constexpr std::chrono::microseconds seldom{2'000};
   for (int round = 0; round < 20; ++round) (void)polled(seldom);
-  std::uint64_t least = ~std::uint64_t{0};
-  for (int round = 0; round < 10; ++round) least = std::min(least, polled(seldom));
+  std::uint64_t least = ~std::uint64_t{0};  // Of some tries: on a busy machine a call itself may take long.
+  for (int round = 0; round < 500 && least >= hot_ns / 2; ++round) least = std::min(least, polled(seldom));
   REQUIRE(least < hot_ns / 2);
   std::uint64_t most = 0;  // Of some tries: on a busy machine a quick call may take long.
   for (int attempt = 0; attempt < 50 && most < hot_ns; ++attempt) {
